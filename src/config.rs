@@ -1,0 +1,82 @@
+//! The settings of a server, `windlass.yaml`: read once, checked eagerly, all problems at once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cloud::HealthCheck;
+use crate::ids::{EnvironmentName, PipelineName};
+use crate::rollout::Rolling;
+
+/// Settings that are always legal.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The file they came from, absolute; `None` when there was none.
+    pub path: Option<PathBuf>,
+    pub environments: BTreeMap<EnvironmentName, Environment>,
+    pub secrets: BTreeMap<String, SecretSource>,
+    pub runner: Runner,
+}
+
+/// Policy for a place where services run.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub group: Group,
+    pub promotion: Promotion,
+    pub fleets: BTreeMap<PipelineName, Fleet>,
+}
+
+/// The kind of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    Dev,
+    Qa,
+    Canary,
+    Production,
+    /// The one more that settings may name.
+    Other(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Promotion {
+    #[default]
+    Automatic,
+    Manual,
+}
+
+/// The instances of one service in one environment.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    pub size: u32,
+    /// Where its balancer listens, on loopback.
+    pub port: u16,
+    pub health: HealthCheck,
+    pub drain: Duration,
+    pub strategy: Rolling,
+    /// A new instance that is not healthy so long after its launch has failed.
+    pub patience: Duration,
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where a secret's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// This environment variable of whoever runs the engine.
+    Env(String),
+    /// The content of this file, without one final newline. Absolute.
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// Attempts that run shell at the same time.
+    pub slots: u32,
+    /// Environment variables that steps inherit.
+    pub pass: Vec<String>,
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self { slots: std::thread::available_parallelism().map_or(2, |n| n.get() as u32), pass: Vec::new() }
+    }
+}

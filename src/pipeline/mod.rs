@@ -1,0 +1,4 @@
+//! PURE. What the author wrote.
+
+pub mod expression;
+pub mod model;

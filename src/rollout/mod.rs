@@ -1,0 +1,163 @@
+//! PURE. From the fleet as it is observed to the next move.
+//!
+//! A rollout is level-triggered: [`plan`] is asked again after each observation and needs no memory
+//! of what it said before. Crash anywhere, observe, go on. What it promises, and what the property
+//! tests hold against a simulated fleet with faults:
+//!
+//! - its own acts never lower the healthy capacity below min(floor, what was healthy at the start);
+//! - new instances are launched, healthy and taking traffic before an old one is drained; as many
+//!   are drained as came up, and only from the source;
+//! - an old instance is terminated only after it has drained;
+//! - it ends: in the new release everywhere, or back in the old one everywhere with the reason; a
+//!   failed first rollout ends with no instances.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::ids::{Digest, InstanceId};
+
+mod plan;
+
+pub use plan::plan;
+
+/// An instance and what the balancer says of it, joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub id: InstanceId,
+    /// [`crate::run::event::Release::id`] of what it runs.
+    pub release: Digest,
+    pub life: Life,
+    pub traffic: Traffic,
+    pub launched_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    Pending,
+    Running,
+    /// It ended by itself, with the reason.
+    Failed(String),
+}
+
+/// What the balancer says of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Traffic {
+    Unregistered,
+    Initial,
+    Healthy,
+    /// With what the last check said.
+    Unhealthy(String),
+    Draining {
+        open_requests: u64,
+    },
+    /// No open requests, or the drain time is over.
+    Drained,
+}
+
+/// The fleet at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    pub now: Timestamp,
+    pub members: Vec<Member>,
+}
+
+/// How a fleet is turned over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rolling {
+    /// Members swapped at a time, at least 1.
+    pub batch: u32,
+    /// Members above the size that may exist for a while, at least 1: launch before terminate.
+    pub surge: u32,
+    /// The least healthy capacity; the size unless the author said less.
+    pub floor: u32,
+}
+
+/// Which way a rollout goes. Turning back is recorded before it is acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Direction {
+    Forward,
+    /// Back to the source, for this reason.
+    Back {
+        reason: String,
+    },
+}
+
+/// What a rollout is to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    pub target: Digest,
+    /// The release that the fleet ran before; `None` for the first rollout.
+    pub source: Option<Digest>,
+    pub size: u32,
+    pub strategy: Rolling,
+    pub direction: Direction,
+    /// A new member that is not healthy so long after its launch has failed.
+    pub patience: Duration,
+    /// How many members were healthy when the rollout started.
+    pub healthy_at_start: u32,
+}
+
+/// One act on the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Launch `count` members of `release`.
+    Launch {
+        release: Digest,
+        count: u32,
+    },
+    Register {
+        id: InstanceId,
+    },
+    /// Start draining.
+    Drain {
+        id: InstanceId,
+    },
+    Terminate {
+        id: InstanceId,
+    },
+}
+
+/// Where a rollout stands, for people and for naming its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// From 1.
+    pub batch: u32,
+    pub batches: u32,
+    /// Healthy members of the release that is being rolled out.
+    pub ready: u32,
+    /// Members of any other release that still exist.
+    pub remaining: u32,
+}
+
+/// The next move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// Carry these out, then observe again.
+    Act {
+        operations: Vec<Operation>,
+        progress: Progress,
+    },
+    /// Nothing to do until something changes; the sentence says what is awaited. Look again at
+    /// `until` at the latest (a patience that runs out).
+    Wait {
+        reason: String,
+        until: Option<Timestamp>,
+        progress: Progress,
+    },
+    /// The new release does not come up: record it, then plan with [`Direction::Back`].
+    TurnBack {
+        reason: String,
+    },
+    Done(End),
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Completed,
+    /// The source everywhere, or nothing after a failed first rollout.
+    RolledBack {
+        reason: String,
+    },
+}

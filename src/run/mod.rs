@@ -1,0 +1,2 @@
+//! PURE. What happened, and what is next.
+pub mod event;

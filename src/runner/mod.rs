@@ -1,0 +1,84 @@
+//! Runs shell steps in a process of its own, so that they outlive whoever asked for them.
+//!
+//! One runner for each data directory: this same binary in its own session (`windlass runner`),
+//! started on demand, owning the steps' output, redacting it, writing it to the step's log as it
+//! comes, and leaving a durable exit record. What it promises:
+//!
+//! - a start is idempotent by [`StepId`]: asked again, it answers for the step that runs or ran;
+//! - what a step wrote and how it ended is known also to a client that comes later, and after the
+//!   runner was replaced;
+//! - cancelling ends the whole process group: SIGTERM, then after the grace SIGKILL, and children
+//!   that were forked meanwhile too;
+//! - when the runner died, a new one ends the process groups that the old one left (checked by their
+//!   start time, so that a reused number is never killed) before it calls their steps lost;
+//! - it ends when it is idle and nobody holds the data directory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::StepId;
+use crate::pipeline::model::Shell;
+
+/// A step to be run. Travels over the runner's socket only; it is never stored, as it carries
+/// secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct StartStep {
+    pub step: StepId,
+    pub shell: Shell,
+    /// The author's text, given to the shell as a script.
+    pub run: String,
+    /// Where it runs; must exist.
+    pub directory: PathBuf,
+    /// The whole environment: nothing is inherited.
+    pub env: BTreeMap<String, String>,
+    /// What must not appear in the log.
+    pub mask: Vec<String>,
+    /// Where its output goes, appended; directories above are made.
+    pub log: PathBuf,
+}
+
+/// How a step's process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub status: ExitStatus,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// Length of its log, in bytes, after redaction.
+    pub log_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It ended by itself.
+    Code { code: i32 },
+    /// A signal ended it that we did not send.
+    Signal { signal: i32 },
+    /// It was cancelled, and nothing of it is left.
+    Cancelled,
+    /// It could not be started: no such directory, no such shell, no memory.
+    NotStarted { message: String },
+    /// The runner died while it ran, or its output could not be written; what was left of it has
+    /// been ended.
+    Lost { message: String },
+}
+
+/// Why the runner could not be asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The runner could not be started, or went away; asking again starts a new one.
+    #[error("the runner cannot be reached: {0}")]
+    Unreachable(String),
+    /// It has no record of the step: it was never started, or long ago.
+    #[error("the runner knows no {0}")]
+    Unknown(StepId),
+    #[error("the runner refused: {0}")]
+    Refused(String),
+}
+
+/// How long a cancelled step has between SIGTERM and SIGKILL, unless the caller says otherwise.
+pub const GRACE: Duration = Duration::from_secs(10);

@@ -1,0 +1,144 @@
+//! Where journals are kept: the contract, and what every implementation promises.
+//!
+//! - A journal is append-only. Its events are numbered from 1 without gaps.
+//! - [`Store::append`] writes to several journals at once or to none, durably, and only when each
+//!   stands at the sequence number that the writer expects. Losing that race is
+//!   [`Error::Conflict`]; that also fences a second engine.
+//! - Order is promised within a journal only.
+//! - The list tables (runs, fleets) are written in the same transaction as the events that change
+//!   them, and can be rebuilt from the journals.
+//! - Nothing here assumes that all who use the store are one process.
+//!
+//! Deliberately absent: folding. The store keeps what happened; [`crate::run`] knows what it means.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::ids::{CommitSha, FleetId, PipelineName, RunId, StreamId};
+use crate::run::event::{FleetEvent, Origin, RunEvent};
+
+pub mod sqlite;
+
+/// An event of either kind of journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Run(RunEvent),
+    Fleet(FleetEvent),
+}
+
+/// An event as it stands in a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its place in the journal, from 1.
+    pub sequence: u64,
+    /// When it was recorded, by the writer's clock.
+    pub at: Timestamp,
+    pub event: Event,
+}
+
+/// Events for one journal, to be appended if it stands at `expected`.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub stream: StreamId,
+    /// The sequence number of the journal's last event; 0 for an empty one.
+    pub expected: u64,
+    pub events: Vec<(Timestamp, Event)>,
+    /// How the journal's row in its list table looks afterwards.
+    pub row: Row,
+}
+
+/// The row of a list table that an append leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    Run(RunRow),
+    Fleet(FleetRow),
+}
+
+/// A run in lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    pub run: RunId,
+    /// The word of [`crate::run::state::Status`].
+    pub status: String,
+    /// Whether the run has ended, in whatever way.
+    pub ended: bool,
+    pub commit: Option<CommitSha>,
+    pub actor: String,
+    pub waiting_for: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A fleet in lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetRow {
+    pub fleet: FleetId,
+    /// Whether it was taken down.
+    pub ended: bool,
+    pub updated_at: Timestamp,
+}
+
+/// A run to be created.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    pub pipeline: PipelineName,
+    pub origin: Origin,
+    pub at: Timestamp,
+    /// The same key never creates a second run: the first one is answered again.
+    pub trigger_key: Option<String>,
+}
+
+/// Which runs a list shows, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    pub pipeline: Option<PipelineName>,
+    pub status: Option<String>,
+    /// At most so many; `None` is 100.
+    pub limit: Option<u32>,
+    /// Only runs that have not ended.
+    pub unfinished: bool,
+}
+
+/// What can go wrong, by what a caller can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Somebody else wrote first: read again, decide again.
+    #[error("{stream} stands at {actual}, not at {expected}: somebody else wrote to it first")]
+    Conflict { stream: StreamId, expected: u64, actual: u64 },
+    #[error("there is no {0}")]
+    NotFound(StreamId),
+    /// The disk is full: nothing was written, and it may be tried again.
+    #[error("the disk that holds {path} is full; nothing was lost, free some space and try again")]
+    Full { path: String },
+    /// Written by a newer Windlass.
+    #[error(
+        "{path} was written by a newer Windlass (format {found}, this one reads up to {known}); use that one"
+    )]
+    Newer { path: String, found: i64, known: i64 },
+    /// The stored data is not what it should be.
+    #[error("{path} is damaged: {message}")]
+    Damaged { path: String, message: String },
+    /// Anything else that the database says.
+    #[error("the store at {path} failed: {message}")]
+    Failed { path: String, message: String },
+}
+
+/// Keeps journals. See the module for what is promised.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Creates a run: allocates its number and writes [`RunEvent::Created`] as its first event, in
+    /// one transaction. With a trigger key that was used before, answers that run and writes nothing.
+    async fn create_run(&self, new: NewRun) -> Result<RunId, Error>;
+
+    /// Appends to all the journals or to none. Durable when it returns.
+    async fn append(&self, batch: Vec<Append>) -> Result<(), Error>;
+
+    /// The events of a journal after `after`, in order; empty when there are none.
+    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Recorded>, Error>;
+
+    /// Runs, newest first.
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, Error>;
+
+    /// Fleets by name.
+    async fn fleets(&self) -> Result<Vec<FleetRow>, Error>;
+}
