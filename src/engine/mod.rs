@@ -1,1 +1,249 @@
-//! engine
+//! The loop that takes runs to their end: load the events and fold them, ask `decide`, append the
+//! intents, only then act; each outcome comes back as an event through the same append.
+//!
+//! One task drives one run. It alone writes to the run's journal and to those of the fleets that the
+//! run holds. Starting a run, going on with it and resuming it are this one path.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::config::{self, Settings};
+use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId};
+use crate::run::command::{self, Act, Refusal};
+use crate::run::decide::{Asks, Place};
+use crate::run::event::{Actor, Origin, Shipment};
+use crate::run::state::{Illegal, RunState};
+use crate::run::view::{self, RunView};
+use crate::stage::Stage;
+use crate::store::{self, NewRun, Store};
+
+mod drive;
+mod journal;
+mod slots;
+
+pub use journal::{load_fleet, load_run};
+pub use slots::Slots;
+
+/// Why the engine cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("there is no run {0}: `windlass runs` lists those there are")]
+    NoRun(RunId),
+    #[error("the journal of {run} cannot be followed: {illegal}")]
+    Journal { run: RunId, illegal: Illegal },
+    #[error("{0}")]
+    Settings(String),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the run's driver went away before it answered; ask again")]
+    Gone,
+}
+
+/// Finds out what a promotion would ship: the commits and files between what a fleet runs and what
+/// the run brings.
+#[async_trait]
+pub trait Surveyor: Send + Sync {
+    /// The commits and files from `running` to the origin's commit, and whether that goes back.
+    async fn survey(&self, origin: &Origin, running: &CommitSha) -> Result<Shipment, String>;
+}
+
+/// What an engine is made of; see [`crate::app`] for how it is put together.
+pub struct Parts {
+    pub data: PathBuf,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    /// By [`crate::pipeline::model::Kind::word`].
+    pub stages: BTreeMap<&'static str, Arc<dyn Stage>>,
+    pub surveyor: Arc<dyn Surveyor>,
+    pub slots: Slots,
+}
+
+/// Drives runs.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    /// Runs that are being driven.
+    runs: Mutex<HashMap<RunId, Handle>>,
+    /// A fleet was let go of: whoever waits for one looks again.
+    released: Notify,
+}
+
+/// What is known of a run that is being driven.
+#[derive(Clone)]
+pub struct Handle {
+    acts: mpsc::UnboundedSender<Request>,
+    looks: mpsc::UnboundedSender<oneshot::Sender<RunView>>,
+    changes: watch::Receiver<u64>,
+}
+
+/// Somebody asks something of a run.
+struct Request {
+    act: Act,
+    actor: Actor,
+    answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+impl Engine {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Shared { parts, runs: Mutex::default(), released: Notify::new() }))
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.parts.store
+    }
+
+    /// Creates a run. It waits until somebody drives it.
+    pub async fn create(
+        &self,
+        pipeline: PipelineName,
+        origin: Origin,
+        trigger_key: Option<String>,
+    ) -> Result<RunId, Error> {
+        let at = self.0.parts.clock.now();
+        Ok(self.0.parts.store.create_run(NewRun { pipeline, origin, at, trigger_key }).await?)
+    }
+
+    /// Drives the run to its end, in the background. A run that is being driven stays with its
+    /// driver.
+    pub async fn drive(&self, run: &RunId) -> Result<Handle, Error> {
+        if let Some(handle) = self.handle(run) {
+            return Ok(handle);
+        }
+        let state = load_run(self.store().as_ref(), run).await?;
+        let settings = settings(&state.origin)?;
+        let mut runs = self.0.runs();
+        if let Some(handle) = runs.get(run) {
+            return Ok(handle.clone());
+        }
+        let handle = drive::spawn(self.0.clone(), state, Arc::new(settings));
+        runs.insert(run.clone(), handle.clone());
+        Ok(handle)
+    }
+
+    /// The run's handle, while it is being driven.
+    pub fn handle(&self, run: &RunId) -> Option<Handle> {
+        self.0.runs().get(run).cloned()
+    }
+
+    /// Does what somebody asks of a run. Durable when it returns.
+    pub async fn act(&self, run: &RunId, act: Act, actor: Actor) -> Result<(), Error> {
+        if let Some(handle) = self.handle(run) {
+            let (answer, answered) = oneshot::channel();
+            let request = Request { act: act.clone(), actor: actor.clone(), answer };
+            if handle.acts.send(request).is_ok()
+                && let Ok(answer) = answered.await
+            {
+                return Ok(answer?);
+            }
+            // The driver ended meanwhile: the journal answers.
+        }
+        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await
+    }
+
+    /// The run as it is now.
+    pub async fn view(&self, run: &RunId) -> Result<RunView, Error> {
+        if let Some(handle) = self.handle(run)
+            && let Some(view) = handle.view().await
+        {
+            return Ok(view);
+        }
+        view_of_journal(self.store().as_ref(), run, None).await
+    }
+}
+
+/// Does what somebody asks of a run that nobody drives: its events are appended, and carried out by
+/// whoever goes on with the run.
+pub async fn act_on_journal(
+    store: &dyn Store,
+    now: jiff::Timestamp,
+    run: &RunId,
+    act: Act,
+    actor: Actor,
+) -> Result<(), Error> {
+    loop {
+        let mut state = load_run(store, run).await?;
+        let expected = state.sequence;
+        let events = command::carry_out(&state, &act, &actor)?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        for event in &events {
+            state.apply(now, event).map_err(|illegal| Error::Journal { run: run.clone(), illegal })?;
+        }
+        let events = events.into_iter().map(|event| (now, event)).collect();
+        let append = journal::run_append(&state, &BTreeMap::new(), expected, events);
+        match store.append(vec![append]).await {
+            Err(store::Error::Conflict { .. }) => continue,
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// The run as its journal alone tells it. `idle` is what an unfinished run waits for when nobody
+/// drives it.
+pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>) -> Result<RunView, Error> {
+    let state = load_run(store, run).await?;
+    let mut view = view::view(&state, &BTreeMap::new());
+    if !view.status.is_final() {
+        view.waiting_for = idle.map(ToOwned::to_owned);
+    }
+    Ok(view)
+}
+
+impl Handle {
+    /// The run as it is now; `None` when its driver ended.
+    pub async fn view(&self) -> Option<RunView> {
+        let (look, seen) = oneshot::channel();
+        self.looks.send(look).ok()?;
+        seen.await.ok()
+    }
+
+    /// Counts up with every change of the run; closed when nobody drives it any more.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Returns when nobody drives the run any more.
+    pub async fn ended(&self) {
+        let mut changes = self.changes.clone();
+        while changes.changed().await.is_ok() {}
+    }
+}
+
+impl Shared {
+    fn runs(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Handle>> {
+        self.runs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Reads the settings that a run was started with, as they are now.
+fn settings(origin: &Origin) -> Result<Settings, Error> {
+    match &origin.settings_path {
+        None => Ok(Settings::default()),
+        Some(path) => Settings::read(std::path::Path::new(path))
+            .map_err(|problems| Error::Settings(problems.to_string())),
+    }
+}
+
+/// What the settings say of the environments, as far as the service goes.
+fn places(settings: &Settings, service: &PipelineName) -> BTreeMap<EnvironmentName, Place> {
+    let place = |environment: &config::Environment| Place {
+        group: environment.group.to_string(),
+        asks: match environment.promotion {
+            config::Promotion::Automatic => Asks::Nothing,
+            config::Promotion::Manual => Asks::Promotion,
+        },
+        has_fleet: environment.fleets.contains_key(service),
+        held: None,
+    };
+    settings.environments.iter().map(|(name, environment)| (name.clone(), place(environment))).collect()
+}

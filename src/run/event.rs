@@ -212,6 +212,9 @@ pub struct Shipment {
     pub files: Vec<String>,
     /// The commit is an ancestor of what runs: promoting it takes the fleet back.
     pub rollback: bool,
+    /// Why some of this is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

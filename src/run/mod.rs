@@ -1,2 +1,7 @@
 //! PURE. What happened, and what is next.
+pub mod command;
+pub mod decide;
 pub mod event;
+pub mod fleet;
+pub mod state;
+pub mod view;

@@ -1,1 +1,72 @@
-//! stage
+//! What stages do: one file for each kind, and the contract they share.
+//!
+//! A stage works in steps. The intent of each step is in the journal before its effect; what a step
+//! found out is recorded with its success. When the engine comes back after a crash it calls
+//! [`Stage::run`] for the same attempt again: steps that succeeded answer from the journal, and the
+//! step that was under way is done again, which its author has made harmless by asking the outside
+//! with the step's key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::config::Settings;
+use crate::ids::AttemptId;
+use crate::pipeline::model::{self, Pipeline};
+use crate::run::event::{Artifact, Failure, Image, Inputs, Origin, Outcome};
+use crate::run::state::StepState;
+
+mod attempt;
+pub mod bake;
+pub mod certify;
+pub mod checkout;
+pub mod deploy;
+mod fleet;
+pub mod script;
+pub mod upload;
+mod shell;
+mod workspace;
+
+pub use attempt::{Attempt, Entry, Journal, Step};
+
+/// One kind of stage. See the module for what it may rely on and has to keep.
+#[async_trait]
+pub trait Stage: Send + Sync {
+    /// Carries out the attempt, or what is left of it.
+    async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure>;
+
+    /// How long an attempt may take to come to an end after it was told to stop. Then it is ended
+    /// by force.
+    fn stop_bound(&self, work: &Work) -> Duration;
+}
+
+/// All that an attempt works with: recorded, and the same after a crash.
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub id: AttemptId,
+    pub pipeline: Arc<Pipeline>,
+    /// Of the stage in the pipeline.
+    pub index: usize,
+    pub origin: Arc<Origin>,
+    pub settings: Arc<Settings>,
+    /// Of the run: `42-9f3c2a1b`.
+    pub version: String,
+    pub inputs: Inputs,
+    /// Produced by the stage's ancestors.
+    pub artifacts: Vec<Artifact>,
+    /// The one image among the stage's ancestors.
+    pub image: Option<Image>,
+    /// Whether an ancestor certified that image.
+    pub certified: bool,
+    /// Whether an ancestor is a checkout.
+    pub checked_out: bool,
+    /// The steps of this attempt that the journal knows.
+    pub recorded: Vec<StepState>,
+}
+
+impl Work {
+    pub fn stage(&self) -> &model::Stage {
+        &self.pipeline.stages[self.index]
+    }
+}

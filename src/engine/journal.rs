@@ -1,0 +1,75 @@
+//! Between the journals and their folded states.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Error;
+use crate::ids::{FleetId, RunId, StreamId};
+use crate::run::decide::Wait;
+use crate::run::event::{FleetEvent, RunEvent};
+use crate::run::fleet::FleetState;
+use crate::run::state::{Illegal, RunState};
+use crate::run::view;
+use crate::store::{self, Append, Event, FleetRow, Row, RunRow, Store};
+
+/// Loads a run's journal and folds it.
+pub async fn load_run(store: &dyn Store, run: &RunId) -> Result<RunState, Error> {
+    let recorded = store.read(&StreamId::Run(run.clone()), 0).await?;
+    let events = recorded.iter().filter_map(|recorded| match &recorded.event {
+        Event::Run(event) => Some((recorded.at, event)),
+        Event::Fleet(_) => None,
+    });
+    RunState::fold(events).map_err(|illegal| match illegal {
+        Illegal::NoBeginning if recorded.is_empty() => Error::NoRun(run.clone()),
+        illegal => Error::Journal { run: run.clone(), illegal },
+    })
+}
+
+/// Loads a fleet's journal and folds it. A fleet that nobody ever touched is in its first state.
+pub async fn load_fleet(store: &dyn Store, fleet: &FleetId) -> Result<FleetState, store::Error> {
+    let recorded = store.read(&StreamId::Fleet(fleet.clone()), 0).await?;
+    Ok(FleetState::fold(recorded.iter().filter_map(|recorded| match &recorded.event {
+        Event::Fleet(event) => Some((recorded.at, event)),
+        Event::Run(_) => None,
+    })))
+}
+
+/// An append to the journal of a run whose state has the events already.
+pub fn run_append(
+    state: &RunState,
+    waits: &BTreeMap<usize, Wait>,
+    expected: u64,
+    events: Vec<(Timestamp, RunEvent)>,
+) -> Append {
+    let status = view::status(state, waits);
+    Append {
+        stream: StreamId::Run(state.id.clone()),
+        expected,
+        events: events.into_iter().map(|(at, event)| (at, Event::Run(event))).collect(),
+        row: Row::Run(RunRow {
+            run: state.id.clone(),
+            status: status.as_str().to_owned(),
+            ended: status.is_final(),
+            commit: state.commit_sha().cloned(),
+            actor: state.origin.actor.name.clone(),
+            waiting_for: (status == view::Status::Waiting)
+                .then(|| waits.values().next().map(|wait| wait.reason.clone()))
+                .flatten(),
+            created_at: state.created_at,
+            updated_at: state.updated_at,
+        }),
+    }
+}
+
+/// An append to a fleet's journal.
+pub fn fleet_append(fleet: &FleetId, expected: u64, events: Vec<(Timestamp, FleetEvent)>) -> Append {
+    let updated_at = events.last().map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at);
+    let ended = matches!(events.last(), Some((_, FleetEvent::Ended { .. })));
+    Append {
+        stream: StreamId::Fleet(fleet.clone()),
+        expected,
+        events: events.into_iter().map(|(at, event)| (at, Event::Fleet(event))).collect(),
+        row: Row::Fleet(FleetRow { fleet: fleet.clone(), ended, updated_at }),
+    }
+}

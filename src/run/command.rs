@@ -1,0 +1,71 @@
+//! PURE. What people may ask of a run, and what answers them.
+
+use super::event::{Actor, RunEvent};
+use super::state::RunState;
+use crate::ids::{EnvironmentName, RunId};
+
+/// What somebody asks of a run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Act {
+    Promote { environment: EnvironmentName },
+    Reject { environment: EnvironmentName, reason: String },
+    Cancel { reason: String },
+}
+
+/// Why it cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0} has ended already: nothing of it can be changed any more")]
+    Ended(RunId),
+    #[error("{0} is being cancelled")]
+    Cancelling(RunId),
+    #[error("no stage of {run} names the environment {environment}; it has {known}")]
+    Unknown { run: RunId, environment: EnvironmentName, known: String },
+    #[error("{run} does not stand at the gate of {environment}: {why}")]
+    NotAtGate { run: RunId, environment: EnvironmentName, why: String },
+    #[error("a reason is needed, so that whoever reads the history knows why: --reason \"…\"")]
+    NoReason,
+}
+
+/// The events that carry it out; none where it is the case already.
+pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEvent>, Refusal> {
+    let actor = actor.clone();
+    if state.ending.is_some() {
+        return Err(Refusal::Ended(state.id.clone()));
+    }
+    match act {
+        Act::Cancel { reason } => match state.cancel {
+            Some(_) => Ok(Vec::new()),
+            None => Ok(vec![RunEvent::CancelRequested { actor, reason: reason.clone() }]),
+        },
+        _ if state.cancel.is_some() => Err(Refusal::Cancelling(state.id.clone())),
+        Act::Promote { environment } => {
+            at_gate(state, environment)?;
+            Ok(vec![RunEvent::Promoted { environment: environment.clone(), actor }])
+        }
+        Act::Reject { environment, reason } => {
+            if reason.trim().is_empty() {
+                return Err(Refusal::NoReason);
+            }
+            at_gate(state, environment)?;
+            let reason = reason.trim().to_owned();
+            Ok(vec![RunEvent::Rejected { environment: environment.clone(), actor, reason }])
+        }
+    }
+}
+
+fn at_gate(state: &RunState, environment: &EnvironmentName) -> Result<(), Refusal> {
+    let Some(gate) = state.gates.get(environment) else {
+        let known: Vec<String> = state.gates.keys().map(ToString::to_string).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(Refusal::Unknown { run: state.id.clone(), environment: environment.clone(), known });
+    };
+    let why = match (&gate.rejected, &gate.promoted, &gate.reached) {
+        (Some((at, actor, _)), _, _) => format!("{} rejected it at {at:.0}", actor.name),
+        (None, Some((at, actor)), _) => format!("{} promoted it at {at:.0}", actor.name),
+        (None, None, None) => "it has not come so far, or nothing asks for a promotion there".to_owned(),
+        (None, None, Some(_)) => return Ok(()),
+    };
+    Err(Refusal::NotAtGate { run: state.id.clone(), environment: environment.clone(), why })
+}

@@ -1,0 +1,425 @@
+//! PURE. What is next for a run: a function from its state and a few facts to a decision.
+//!
+//! Level-triggered: it says what should be, and is asked again after every change until it has
+//! nothing more to say. So starting a run, going on with it and resuming it after a crash are one
+//! path. What runs already is not its concern: the engine compares [`RunState::running`] with what
+//! it drives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::event::{Actor, Cause, Ending, Failure, Inputs, RunEvent};
+use super::state::{Hold, Phase, RunState};
+use crate::ids::{Digest, EnvironmentName};
+use crate::pipeline::expression::Context;
+use crate::pipeline::model::{Kind, Stage};
+
+/// What the world has to say, besides the journal.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    pub now: Timestamp,
+    /// Slots of the runner that new attempts may take.
+    pub free_slots: u32,
+    /// All slots there are, for messages.
+    pub slots: u32,
+    pub places: &'a BTreeMap<EnvironmentName, Place>,
+}
+
+/// What the settings say of an environment, as far as this pipeline's service goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub group: String,
+    pub asks: Asks,
+    /// Whether the service has a fleet there, which a run has to hold.
+    pub has_fleet: bool,
+    /// Why the fleet cannot be held now, in one sentence: another run holds it.
+    pub held: Option<String>,
+}
+
+/// What an environment asks before a run enters it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    Nothing,
+    Promotion,
+}
+
+/// What should be done now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Decision {
+    /// To be appended before anything else is done.
+    pub events: Vec<RunEvent>,
+    /// Gates that the run has come to: find out what a promotion would ship.
+    pub survey: Vec<(EnvironmentName, usize)>,
+    /// Fleets to be held, together with [`RunEvent::EnvironmentEntered`].
+    pub enter: Vec<(EnvironmentName, usize)>,
+    /// Why stages that could start do not, by their index.
+    pub waits: BTreeMap<usize, Wait>,
+    /// Look again at this time.
+    pub wake_at: Option<Timestamp>,
+    /// How many of the free slots the events take.
+    pub slots_taken: u32,
+    /// How many more would be taken if they were free.
+    pub slots_wanted: u32,
+}
+
+/// Why a stage waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub kind: WaitKind,
+    /// One sentence, without a period.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitKind {
+    /// For a slot.
+    Slot,
+    /// At a gate, or for a fleet.
+    Gate,
+    /// For the next attempt's time.
+    Retry,
+}
+
+/// Why a running attempt is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Cancelled,
+    TimedOut,
+}
+
+/// Whether the running attempt of stage `i` has to stop, and why.
+pub fn stop_of(state: &RunState, i: usize) -> Option<Stop> {
+    let attempt = state.stages[i].attempts.last()?;
+    match (attempt.timed_out_at, &state.cancel) {
+        (Some(_), _) => Some(Stop::TimedOut),
+        (None, Some(_)) => Some(Stop::Cancelled),
+        (None, None) => None,
+    }
+}
+
+/// What is next for the run.
+pub fn decide(state: &RunState, facts: &Facts) -> Decision {
+    let mut decision = Decision::default();
+    if state.ending.is_some() {
+        return decision;
+    }
+    expire(state, facts, &mut decision);
+    if let Some(cancel) = &state.cancel {
+        skip_what_has_not_started(state, &cancel.actor, &mut decision);
+    } else {
+        retry(state, facts, &mut decision);
+        for i in state.ready() {
+            consider(state, facts, i, &mut decision);
+        }
+    }
+    leave(state, &mut decision);
+    end(state, &mut decision);
+    decision
+}
+
+/// Deadlines that have passed, and the next one that will.
+fn expire(state: &RunState, facts: &Facts, decision: &mut Decision) {
+    for i in state.running() {
+        let (stage, stage_state) = state.stage(i);
+        let Some(attempt) = stage_state.attempts.last() else { continue };
+        if attempt.timed_out_at.is_some() {
+            continue;
+        }
+        let deadline = later(attempt.started_at, stage.timeout);
+        match deadline <= facts.now {
+            true => decision.events.push(RunEvent::TimeoutReached {
+                stage: stage.name.clone(),
+                attempt: state.attempt_number(i),
+            }),
+            false => decision.wake_by(deadline),
+        }
+    }
+}
+
+fn skip_what_has_not_started(state: &RunState, actor: &Actor, decision: &mut Decision) {
+    for (i, stage) in state.pipeline.stages.iter().enumerate() {
+        if matches!(state.stages[i].phase, Phase::Pending | Phase::Retrying { .. }) {
+            let reason = format!("{} cancelled the run", actor.name);
+            decision.events.push(RunEvent::StageSkipped { stage: stage.name.clone(), reason });
+        }
+    }
+}
+
+fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
+    for i in state.retrying() {
+        let (stage, stage_state) = state.stage(i);
+        let attempt = state.attempt_number(i) + 1;
+        match stage_state.phase {
+            Phase::Retrying { not_before: None } => decision.events.push(RunEvent::RetryScheduled {
+                stage: stage.name.clone(),
+                attempt,
+                not_before: later(facts.now, backoff(state, i)),
+            }),
+            Phase::Retrying { not_before: Some(time) } if time > facts.now => {
+                decision.wake_by(time);
+                let last = stage_state.attempts.last().and_then(|attempt| attempt.end.as_ref());
+                let why = match last {
+                    Some(Err(failure)) => format!(": {}", failure.message),
+                    _ => String::new(),
+                };
+                decision.wait(i, WaitKind::Retry, format!("attempt {attempt} starts soon, after a pause{why}"));
+            }
+            _ => start(state, facts, i, decision),
+        }
+    }
+}
+
+/// A stage whose needs have all ended: skip it, let it wait, or start it.
+fn consider(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
+    let (stage, _) = state.stage(i);
+    match admits(state, facts, i) {
+        Ok(None) => {}
+        Ok(Some(reason)) => {
+            return decision.events.push(RunEvent::StageSkipped { stage: stage.name.clone(), reason });
+        }
+        Err(failure) => return refuse(state, i, failure, decision),
+    }
+    if let Some(environment) = &stage.environment
+        && !passes(state, facts, i, environment, decision)
+    {
+        return;
+    }
+    start(state, facts, i, decision);
+}
+
+/// Whether the stage's `if`, or its needs where it has none, let it run; the reason if not.
+fn admits(state: &RunState, facts: &Facts, i: usize) -> Result<Option<String>, Failure> {
+    let (stage, _) = state.stage(i);
+    let Some(condition) = &stage.condition else {
+        let blocked = state.graph.needs(i).iter().find_map(|need| {
+            let name = &state.pipeline.stages[*need].name;
+            match &state.stages[*need].phase {
+                Phase::Succeeded => None,
+                Phase::Skipped { .. } => Some(format!("{name} was skipped")),
+                Phase::Cancelled => Some(format!("{name} was cancelled")),
+                _ => Some(format!("{name} failed")),
+            }
+        });
+        return Ok(blocked);
+    };
+    match condition.holds(&context(state, facts.places, i)) {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some("its `if` does not hold".to_owned())),
+        Err(error) => Err(Failure::task(format!("`if` of {} cannot be evaluated: {error}", stage.name))),
+    }
+}
+
+/// Whether the run may work in the environment now; if not, what has to be done for it.
+fn passes(
+    state: &RunState,
+    facts: &Facts,
+    i: usize,
+    environment: &EnvironmentName,
+    decision: &mut Decision,
+) -> bool {
+    let Some(gate) = state.gates.get(environment) else { return true };
+    if let Some((_, actor, reason)) = &gate.rejected {
+        let failure = Failure::policy(format!("{} rejected {environment}: {reason}", actor.name));
+        refuse(state, i, failure, decision);
+        return false;
+    }
+    if gate.hold != Hold::NotYet {
+        return true;
+    }
+    let Some(place) = facts.places.get(environment) else {
+        let failure = Failure::policy(format!(
+            "the settings name no environment {environment}: give the file that does with --config"
+        ));
+        refuse(state, i, failure, decision);
+        return false;
+    };
+    if place.asks == Asks::Promotion && gate.promoted.is_none() {
+        match gate.reached {
+            None => decision.survey.push((environment.clone(), i)),
+            Some(_) if state.origin.promote.covers(environment) => {
+                let actor = Actor::command_line_policy();
+                let already = decision.events.iter().any(
+                    |event| matches!(event, RunEvent::Promoted { environment: other, .. } if other == environment),
+                );
+                if !already {
+                    decision.events.push(RunEvent::Promoted { environment: environment.clone(), actor });
+                }
+            }
+            Some(_) => {}
+        }
+        let reason = format!(
+            "waiting for somebody to promote it to {environment}: windlass promote {} {environment}",
+            state.id
+        );
+        decision.wait(i, WaitKind::Gate, reason);
+        return false;
+    }
+    let asked = decision.enter.iter().any(|(other, _)| other == environment);
+    match &place.held {
+        Some(reason) if place.has_fleet => decision.wait(i, WaitKind::Gate, reason.clone()),
+        _ if asked => {}
+        _ => decision.enter.push((environment.clone(), i)),
+    }
+    false
+}
+
+fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
+    let (stage, _) = state.stage(i);
+    if stage.kind.takes_slot() {
+        if decision.slots_taken >= facts.free_slots {
+            decision.slots_wanted += 1;
+            let reason = format!("waiting for a free slot: all {} are in use", facts.slots);
+            return decision.wait(i, WaitKind::Slot, reason);
+        }
+        decision.slots_taken += 1;
+    }
+    let attempt = state.attempt_number(i) + 1;
+    match inputs(state, facts, i, stage) {
+        Err(failure) => refuse(state, i, failure, decision),
+        Ok(inputs) => {
+            decision.events.push(RunEvent::AttemptStarted { stage: stage.name.clone(), attempt, inputs });
+            // The steps of a script are known beforehand: its first intent goes with the attempt's.
+            if let Kind::Script(script) = &stage.kind
+                && let Some(first) = script.steps.first()
+            {
+                let name = first.name.clone();
+                decision.events.push(RunEvent::StepStarted { stage: stage.name.clone(), attempt, step: 1, name });
+            }
+        }
+    }
+}
+
+fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<Inputs, Failure> {
+    if stage.env.is_empty() {
+        return Ok(Inputs::default());
+    }
+    let context = context(state, facts.places, i);
+    let mut env = BTreeMap::new();
+    for (name, template) in &stage.env {
+        let value = template.evaluate(&context).map_err(|error| {
+            Failure::task(format!("env {name} of {} cannot be evaluated: {error}", stage.name))
+        })?;
+        env.insert(name.clone(), value);
+    }
+    Ok(Inputs { env })
+}
+
+/// The attempt fails before it does anything.
+fn refuse(state: &RunState, i: usize, failure: Failure, decision: &mut Decision) {
+    let stage = state.pipeline.stages[i].name.clone();
+    let attempt = state.attempt_number(i) + 1;
+    let inputs = Inputs::default();
+    decision.events.push(RunEvent::AttemptStarted { stage: stage.clone(), attempt, inputs });
+    decision.events.push(RunEvent::AttemptFailed { stage, attempt, failure });
+}
+
+/// Environments whose last stage has ended.
+fn leave(state: &RunState, decision: &mut Decision) {
+    for (environment, gate) in &state.gates {
+        if gate.hold == Hold::Held && gate.stages.iter().all(|i| state.stages[*i].phase.is_final()) {
+            decision.events.push(RunEvent::EnvironmentLeft { environment: environment.clone() });
+        }
+    }
+}
+
+fn end(state: &RunState, decision: &mut Decision) {
+    if state.open() > 0 || state.gates.values().any(|gate| gate.hold == Hold::Held) {
+        return;
+    }
+    let ending = match (&state.cancel, state.has_failed()) {
+        (Some(_), _) => Ending::Cancelled,
+        (None, true) => Ending::Failed,
+        (None, false) => Ending::Succeeded,
+    };
+    decision.events.push(RunEvent::Ended { ending });
+}
+
+/// The pause before the next attempt: 1 s, doubled for each attempt up to 60 s, and between half
+/// and one and a half of that. The spread comes from the attempt's key, so that the same journal
+/// always decides the same.
+fn backoff(state: &RunState, i: usize) -> Duration {
+    let attempt = state.attempt_number(i);
+    let base = Duration::from_secs(1 << attempt.saturating_sub(1).min(6)).min(Duration::from_secs(60));
+    let digest = Digest::of(state.attempt_id(i, attempt).key().as_str().as_bytes());
+    let spread = u32::from_str_radix(&digest.as_str()[..4], 16).unwrap_or(0);
+    base / 2 + base * spread / 0xffff
+}
+
+/// What expressions of stage `i` may speak of.
+pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: usize) -> Context {
+    let (stage, _) = state.stage(i);
+    let mut context = Context::default();
+    context.run.insert("number".into(), state.id.number.to_string());
+    context.run.insert("version".into(), state.version());
+    context.run.insert("trigger".into(), state.origin.trigger.word().into());
+    if let Some(commit) = &state.origin.commit {
+        context.commit.insert("sha".into(), commit.sha.to_string());
+        context.commit.insert("branch".into(), commit.branch.clone());
+        context.commit.insert("author".into(), commit.author.clone());
+        context.commit.insert("message".into(), commit.message.clone());
+    }
+    context.params = state.origin.params.clone();
+    for ancestor in state.graph.ancestors(i).iter() {
+        let name = state.pipeline.stages[ancestor].name.to_string();
+        let outputs = state.outcome(ancestor).map(|outcome| outcome.outputs.clone()).unwrap_or_default();
+        context.outputs.insert(name, outputs);
+        match state.stages[ancestor].phase {
+            Phase::Failed => context.failed = true,
+            Phase::Cancelled => context.cancelled = true,
+            _ => {}
+        }
+    }
+    if let Some(environment) = &stage.environment {
+        context.environment.insert("name".into(), environment.to_string());
+        if let Some(place) = places.get(environment) {
+            context.environment.insert("group".into(), place.group.clone());
+        }
+    }
+    context
+}
+
+/// What happens when an attempt's driver reports its end: the events that say so.
+pub fn settle(
+    state: &RunState,
+    i: usize,
+    attempt: u32,
+    end: Result<super::event::Outcome, Failure>,
+) -> RunEvent {
+    let stage = state.pipeline.stages[i].name.clone();
+    match end {
+        Ok(outcome) => RunEvent::AttemptSucceeded { stage, attempt, outcome: Box::new(outcome) },
+        Err(mut failure) => {
+            // Whatever the driver says of it: what was stopped, failed because it was stopped.
+            match stop_of(state, i) {
+                Some(Stop::TimedOut) if failure.cause != Cause::Timeout => {
+                    let limit = state.pipeline.stages[i].timeout;
+                    failure = Failure::new(
+                        Cause::Timeout,
+                        format!("it took longer than its timeout of {limit:?} ({})", failure.message),
+                    );
+                }
+                Some(Stop::Cancelled) => failure.cause = Cause::Cancelled,
+                _ => {}
+            }
+            RunEvent::AttemptFailed { stage, attempt, failure }
+        }
+    }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+impl Decision {
+    fn wake_by(&mut self, time: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
+    }
+
+    fn wait(&mut self, i: usize, kind: WaitKind, reason: String) {
+        self.waits.insert(i, Wait { kind, reason });
+    }
+}

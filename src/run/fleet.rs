@@ -1,0 +1,108 @@
+//! PURE. The state of a fleet: a fold over its journal.
+
+use jiff::Timestamp;
+
+use super::event::{FleetEvent, Image, Release, RolloutEnd};
+use crate::ids::{Key, RunId, StageName};
+
+/// Everything recorded of a fleet. What its instances do right now is observed, not recorded.
+#[derive(Debug, Clone, Default)]
+pub struct FleetState {
+    /// Of the last event; 0 for a fleet that nobody ever touched.
+    pub sequence: u64,
+    /// The run that holds it.
+    pub holder: Option<RunId>,
+    /// The rollout under way, finished or not by now.
+    pub rollout: Option<Rollout>,
+    /// What the fleet last completed a rollout to.
+    pub current: Option<Deployed>,
+    /// What it ran before that, newest last.
+    pub history: Vec<Deployed>,
+}
+
+/// A rollout as it was started.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    pub key: Key,
+    pub run: RunId,
+    pub stage: StageName,
+    pub attempt: u32,
+    pub to: Deployed,
+    pub started_at: Timestamp,
+    pub end: Option<RolloutEnd>,
+}
+
+/// A release on a fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    pub image: Image,
+    pub release: Release,
+    pub size: u32,
+    /// When the rollout to it started.
+    pub since: Timestamp,
+}
+
+impl FleetState {
+    /// Folds a whole journal.
+    pub fn fold<'a>(events: impl IntoIterator<Item = (Timestamp, &'a FleetEvent)>) -> Self {
+        let mut state = Self::default();
+        for (at, event) in events {
+            state.apply(at, event);
+        }
+        state
+    }
+
+    /// Takes in one more event. Every order of events makes sense here: who may write which is
+    /// settled by holding the fleet.
+    pub fn apply(&mut self, at: Timestamp, event: &FleetEvent) {
+        self.sequence += 1;
+        match event {
+            FleetEvent::Held { run, .. } => self.holder = Some(run.clone()),
+            FleetEvent::Released { run } => {
+                if self.holder.as_ref() == Some(run) {
+                    self.holder = None;
+                }
+            }
+            FleetEvent::RolloutStarted { run, stage, attempt, key, image, release, size } => {
+                let to = Deployed {
+                    image: (**image).clone(),
+                    release: release.clone(),
+                    size: *size,
+                    since: at,
+                };
+                self.rollout = Some(Rollout {
+                    key: key.clone(),
+                    run: run.clone(),
+                    stage: stage.clone(),
+                    attempt: *attempt,
+                    to,
+                    started_at: at,
+                    end: None,
+                });
+            }
+            FleetEvent::RolloutEnded { key, end } => {
+                let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.key == *key) else {
+                    return;
+                };
+                rollout.end = Some(end.clone());
+                if *end == RolloutEnd::Completed
+                    && let Some(before) = self.current.replace(rollout.to.clone())
+                    && before.release != rollout.to.release
+                {
+                    self.history.push(before);
+                }
+            }
+            FleetEvent::Ended { .. } => {
+                self.rollout = None;
+                if let Some(before) = self.current.take() {
+                    self.history.push(before);
+                }
+            }
+        }
+    }
+
+    /// Whether a rollout was started and its end is not recorded.
+    pub fn is_rolling(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.end.is_none())
+    }
+}

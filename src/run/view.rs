@@ -1,0 +1,332 @@
+//! PURE. A run as people and programs see it. This is the public, stable document of
+//! `windlass show --json`: fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::decide::{Wait, WaitKind};
+use super::event::{Cause, Ending, Image, Shipment};
+use super::state::{AttemptState, Hold, Phase, RunState, StepPhase};
+use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
+use crate::pipeline::model::{Kind, Stage};
+
+/// The version of the document.
+pub const SCHEMA: u32 = 1;
+
+/// A run's status. (`superseded` comes with the queue.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    Running,
+    Waiting,
+    Cancelling,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::Cancelling,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Cancelling => "cancelling",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageStatus {
+    Pending,
+    Queued,
+    Running,
+    Retrying,
+    Waiting,
+    Succeeded,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+impl StageStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Skipped,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    pub schema: u32,
+    pub run: RunId,
+    pub pipeline: PipelineName,
+    pub number: u64,
+    pub version: String,
+    pub commit: Option<CommitSha>,
+    pub branch: Option<String>,
+    pub author: Option<String>,
+    pub message: Option<String>,
+    pub status: Status,
+    pub actor: String,
+    /// Whether a credential proved who the actor is.
+    pub actor_verified: bool,
+    pub params: BTreeMap<String, String>,
+    /// Why nothing moves, in one sentence; `null` while something runs.
+    pub waiting_for: Option<String>,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    /// Who cancelled it, and why.
+    pub cancelled_by: Option<String>,
+    pub stages: Vec<StageView>,
+    pub gates: Vec<GateView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageView {
+    pub name: StageName,
+    pub uses: String,
+    pub needs: Vec<StageName>,
+    pub environment: Option<EnvironmentName>,
+    pub status: StageStatus,
+    /// The number of the attempt that is shown, 0 before the first.
+    pub attempt: u32,
+    pub attempts: u32,
+    pub waiting_for: Option<String>,
+    /// Why it failed, as a word and as a sentence; for a skipped stage the sentence alone.
+    pub cause: Option<Cause>,
+    pub reason: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub steps: Vec<StepView>,
+    pub outputs: BTreeMap<String, String>,
+    pub artifacts: BTreeMap<String, String>,
+    pub image: Option<Image>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    pub name: String,
+    pub status: StepStatus,
+    pub exit_code: Option<i32>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub log_bytes: u64,
+    pub reason: Option<String>,
+}
+
+/// A decision that the run waited for, or waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateView {
+    pub environment: EnvironmentName,
+    /// `waiting`, `promoted` or `rejected`.
+    pub status: String,
+    pub reached_at: Timestamp,
+    pub actor: Option<String>,
+    pub reason: Option<String>,
+    pub ships: Shipment,
+}
+
+/// Draws the run. `waits` is what `decide` said last; a run that nobody drives has none.
+pub fn view(state: &RunState, waits: &BTreeMap<usize, Wait>) -> RunView {
+    let status = status(state, waits);
+    let commit = state.origin.commit.as_ref();
+    RunView {
+        schema: SCHEMA,
+        run: state.id.clone(),
+        pipeline: state.id.pipeline.clone(),
+        number: state.id.number,
+        version: state.version(),
+        commit: state.commit_sha().cloned(),
+        branch: commit.map(|commit| commit.branch.clone()).filter(|branch| !branch.is_empty()),
+        author: commit.map(|commit| commit.author.clone()),
+        message: commit.map(|commit| commit.message.clone()),
+        status,
+        actor: state.origin.actor.name.clone(),
+        actor_verified: state.origin.actor.verified,
+        params: state.origin.params.clone(),
+        waiting_for: (status == Status::Waiting || status == Status::Queued)
+            .then(|| waits.values().next().map(|wait| wait.reason.clone()))
+            .flatten(),
+        created_at: state.created_at,
+        finished_at: state.ending.map(|_| state.updated_at),
+        cancelled_by: state.cancel.as_ref().map(|cancel| match cancel.reason.as_str() {
+            "" => cancel.actor.name.clone(),
+            reason => format!("{}: {reason}", cancel.actor.name),
+        }),
+        stages: (0..state.stages.len()).map(|i| stage_view(state, waits, i)).collect(),
+        gates: gates(state),
+    }
+}
+
+/// The run's status.
+pub fn status(state: &RunState, waits: &BTreeMap<usize, Wait>) -> Status {
+    match state.ending {
+        Some(Ending::Succeeded) => return Status::Succeeded,
+        Some(Ending::Failed) => return Status::Failed,
+        Some(Ending::Cancelled) => return Status::Cancelled,
+        None => {}
+    }
+    if state.cancel.is_some() {
+        return Status::Cancelling;
+    }
+    if state.running().next().is_some() {
+        return Status::Running;
+    }
+    let at_a_gate = state.gates.values().any(|gate| {
+        gate.reached.is_some() && gate.promoted.is_none() && gate.rejected.is_none() && gate.hold == Hold::NotYet
+    });
+    if at_a_gate || waits.values().any(|wait| wait.kind != WaitKind::Slot) {
+        return Status::Waiting;
+    }
+    match state.stages.iter().all(|stage| stage.attempts.is_empty()) {
+        true => Status::Queued,
+        false => Status::Running,
+    }
+}
+
+fn stage_view(state: &RunState, waits: &BTreeMap<usize, Wait>, i: usize) -> StageView {
+    let (stage, stage_state) = state.stage(i);
+    let wait = waits.get(&i);
+    let status = match (&stage_state.phase, wait.map(|wait| wait.kind)) {
+        (Phase::Pending, Some(WaitKind::Slot)) => StageStatus::Queued,
+        (Phase::Pending, Some(_)) => StageStatus::Waiting,
+        (Phase::Pending, None) => StageStatus::Pending,
+        (Phase::Running, _) => StageStatus::Running,
+        (Phase::Retrying { .. }, _) => StageStatus::Retrying,
+        (Phase::Succeeded, _) => StageStatus::Succeeded,
+        (Phase::Failed, _) => StageStatus::Failed,
+        (Phase::Cancelled, _) => StageStatus::Cancelled,
+        (Phase::Skipped { .. }, _) => StageStatus::Skipped,
+    };
+    let attempt = stage_state.attempts.last();
+    let failure = attempt.and_then(|attempt| attempt.end.as_ref()).and_then(|end| end.as_ref().err());
+    let outcome = state.outcome(i);
+    let reason = match &stage_state.phase {
+        Phase::Skipped { reason } => Some(reason.clone()),
+        _ => failure.map(|failure| failure.message.clone()),
+    };
+    StageView {
+        name: stage.name.clone(),
+        uses: stage.kind.word().to_owned(),
+        needs: stage.needs.clone(),
+        environment: stage.environment.clone(),
+        status,
+        attempt: state.attempt_number(i),
+        attempts: state.attempt_number(i),
+        waiting_for: wait.map(|wait| wait.reason.clone()),
+        cause: failure.map(|failure| failure.cause),
+        reason,
+        started_at: attempt.map(|attempt| attempt.started_at),
+        finished_at: attempt.and_then(|attempt| attempt.finished_at),
+        steps: steps(stage, attempt, stage_state.phase.is_final()),
+        outputs: outcome.map(|outcome| outcome.outputs.clone()).unwrap_or_default(),
+        artifacts: outcome
+            .map(|outcome| outcome.artifacts.iter().map(|a| (a.name.to_string(), a.digest.to_string())).collect())
+            .unwrap_or_default(),
+        image: outcome.and_then(|outcome| outcome.image.clone()),
+    }
+}
+
+/// The steps of the last attempt; for a script also those that have not started.
+fn steps(stage: &Stage, attempt: Option<&AttemptState>, ended: bool) -> Vec<StepView> {
+    let mut steps: Vec<StepView> = Vec::new();
+    for step in attempt.map(|attempt| attempt.steps.as_slice()).unwrap_or_default() {
+        let (status, reason) = match &step.phase {
+            StepPhase::Running => (StepStatus::Running, None),
+            StepPhase::Succeeded { .. } => (StepStatus::Succeeded, None),
+            StepPhase::Failed(failure) if failure.cause == Cause::Cancelled => {
+                (StepStatus::Cancelled, Some(failure.message.clone()))
+            }
+            StepPhase::Failed(failure) => (StepStatus::Failed, Some(failure.message.clone())),
+        };
+        steps.push(StepView {
+            name: step.name.clone(),
+            status,
+            exit_code: step.exit_code,
+            started_at: Some(step.started_at),
+            finished_at: step.finished_at,
+            log_bytes: step.log_bytes,
+            reason,
+        });
+    }
+    if let Kind::Script(script) = &stage.kind {
+        let status = if ended { StepStatus::Skipped } else { StepStatus::Pending };
+        for step in script.steps.iter().skip(steps.len()) {
+            steps.push(StepView {
+                name: step.name.clone(),
+                status,
+                exit_code: None,
+                started_at: None,
+                finished_at: None,
+                log_bytes: 0,
+                reason: None,
+            });
+        }
+    }
+    steps
+}
+
+fn gates(state: &RunState) -> Vec<GateView> {
+    let mut gates = Vec::new();
+    for (environment, gate) in &state.gates {
+        let Some((reached_at, ships)) = &gate.reached else { continue };
+        let (status, actor, reason) = match (&gate.promoted, &gate.rejected) {
+            (_, Some((_, actor, reason))) => ("rejected", Some(actor), Some(reason.clone())),
+            (Some((_, actor)), None) => ("promoted", Some(actor), None),
+            (None, None) => ("waiting", None, None),
+        };
+        gates.push(GateView {
+            environment: environment.clone(),
+            status: status.to_owned(),
+            reached_at: *reached_at,
+            actor: actor.map(|actor| actor.name.clone()),
+            reason,
+            ships: (**ships).clone(),
+        });
+    }
+    gates
+}

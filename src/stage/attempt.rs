@@ -1,0 +1,278 @@
+//! An attempt under way: its steps, its journal, its logs, and whether it has to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Work;
+use crate::ids::{FleetId, StepId};
+use crate::log;
+use crate::run::decide::Stop;
+use crate::run::event::{Failure, FleetEvent, RunEvent};
+use crate::run::state::{StepPhase, StepState};
+
+/// Something an attempt wants in the journals: all of it or nothing.
+#[derive(Debug)]
+pub struct Entry {
+    pub events: Vec<RunEvent>,
+    pub fleet: Vec<(FleetId, FleetEvent)>,
+    /// Answered when it is durable, or cannot be written any more.
+    pub done: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// The way into the journals; the engine's loop is at the other end.
+#[derive(Debug, Clone)]
+pub struct Journal(mpsc::UnboundedSender<Entry>);
+
+impl Journal {
+    pub fn new(to: mpsc::UnboundedSender<Entry>) -> Self {
+        Self(to)
+    }
+
+    async fn record(&self, events: Vec<RunEvent>, fleet: Vec<(FleetId, FleetEvent)>) -> Result<(), Failure> {
+        let gone = || Failure::infrastructure("the engine went away");
+        let (done, durable) = oneshot::channel();
+        self.0.send(Entry { events, fleet, done }).map_err(|_| gone())?;
+        durable.await.map_err(|_| gone())?
+    }
+}
+
+/// An attempt under way.
+pub struct Attempt {
+    pub work: Arc<Work>,
+    /// The data directory.
+    pub data: PathBuf,
+    journal: Journal,
+    stop: watch::Receiver<Option<Stop>>,
+    /// Steps that were begun or answered from the journal so far.
+    taken: u32,
+    /// The success of the last step, on its way: it is written together with what comes next.
+    deferred: Vec<RunEvent>,
+}
+
+/// A step under way.
+pub struct Step {
+    pub id: StepId,
+    /// Notes of an earlier process that was ended in the middle of it.
+    notes: std::collections::BTreeMap<String, serde_json::Value>,
+    journal: Journal,
+    log: log::Writer,
+}
+
+impl Attempt {
+    pub fn new(work: Work, data: &Path, journal: Journal, stop: watch::Receiver<Option<Stop>>) -> Self {
+        Self { work: Arc::new(work), data: data.to_owned(), journal, stop, taken: 0, deferred: Vec::new() }
+    }
+
+    /// Does a step, unless the journal knows that it succeeded: then its result is answered again.
+    pub async fn step<T, W>(&mut self, name: &str, work: W) -> Result<T, Failure>
+    where
+        T: Serialize + DeserializeOwned,
+        W: AsyncFnOnce(&mut Step) -> Result<T, Failure>,
+    {
+        if let Some(done) = self.recall() {
+            return done;
+        }
+        let mut step = self.begin(name).await?;
+        let done = work(&mut step).await;
+        self.finish(step, done).await
+    }
+
+    /// Answers the next step from the journal, if it succeeded before.
+    fn recall<T: DeserializeOwned>(&mut self) -> Option<Result<T, Failure>> {
+        let StepPhase::Succeeded { result } = &self.recorded()?.phase else { return None };
+        let result = serde_json::from_value(result.clone()).map_err(|error| {
+            Failure::infrastructure(format!("the recorded result of a step cannot be read: {error}"))
+        });
+        self.taken += 1;
+        Some(result)
+    }
+
+    /// What the journal knows of the next step.
+    fn recorded(&self) -> Option<&StepState> {
+        self.work.recorded.get(self.taken as usize)
+    }
+
+    /// Passes over the next step, if the journal knows that it succeeded.
+    pub fn passes_over_success(&mut self) -> bool {
+        let succeeded = self.recorded().is_some_and(|step| matches!(step.phase, StepPhase::Succeeded { .. }));
+        self.taken += u32::from(succeeded);
+        succeeded
+    }
+
+    /// Passes over the steps that the journal knows to have ended, and answers the name of the one
+    /// that an earlier process left under way.
+    pub fn pass_over_ended(&mut self) -> Option<String> {
+        while let Some(step) = self.recorded() {
+            if step.phase == StepPhase::Running {
+                return Some(step.name.clone());
+            }
+            self.taken += 1;
+        }
+        None
+    }
+
+    /// Begins the next step: its intent is durable when this returns.
+    pub async fn begin(&mut self, name: &str) -> Result<Step, Failure> {
+        let notes = self.recorded().map(|step| step.notes.clone()).unwrap_or_default();
+        let id = self.intend(name).await?;
+        let log = log::Writer::open(&log::path(&self.data, &id), [] as [&str; 0]).map_err(|error| {
+            Failure::infrastructure(format!("the log of {id} cannot be written: {error}"))
+        })?;
+        Ok(Step { id, notes, journal: self.journal.clone(), log })
+    }
+
+    /// Ends a step that was begun.
+    pub async fn finish<T: Serialize>(&mut self, mut step: Step, done: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &done {
+            step.say(&failure.message);
+        }
+        let log_bytes = step.log.length();
+        let result = match &done {
+            Ok(value) => Ok(serde_json::to_value(value).unwrap_or_default()),
+            Err(failure) => Err(failure.clone()),
+        };
+        self.ended(&step.id, result, None, log_bytes);
+        done
+    }
+
+    /// Takes down how a step ended. It is written with what comes next: the next step's intent, or
+    /// the end of the attempt.
+    pub fn ended(
+        &mut self,
+        id: &StepId,
+        done: Result<serde_json::Value, Failure>,
+        exit_code: Option<i32>,
+        log_bytes: u64,
+    ) {
+        let (stage, attempt, step) = (id.attempt.stage.clone(), id.attempt.attempt, id.step);
+        self.deferred.push(match done {
+            Ok(result) => RunEvent::StepSucceeded { stage, attempt, step, exit_code, log_bytes, result },
+            Err(failure) => RunEvent::StepFailed { stage, attempt, step, failure, exit_code, log_bytes },
+        });
+    }
+
+    /// Records the intent of the next step; durable when this returns. This alone is enough for a
+    /// step whose log belongs to the runner.
+    pub async fn intend(&mut self, name: &str) -> Result<StepId, Failure> {
+        let id = self.next_step();
+        if self.recorded().is_none() {
+            let mut events = std::mem::take(&mut self.deferred);
+            events.push(RunEvent::StepStarted {
+                stage: id.attempt.stage.clone(),
+                attempt: id.attempt.attempt,
+                step: id.step,
+                name: name.to_owned(),
+            });
+            self.journal.record(events, Vec::new()).await?;
+        }
+        self.taken += 1;
+        Ok(id)
+    }
+
+    /// Records facts of a fleet, durable when this returns.
+    pub async fn record_fleet(&mut self, fleet: &FleetId, event: FleetEvent) -> Result<(), Failure> {
+        let events = std::mem::take(&mut self.deferred);
+        self.journal.record(events, vec![(fleet.clone(), event)]).await
+    }
+
+    /// The step that would be begun next.
+    pub fn next_step(&self) -> StepId {
+        StepId { attempt: self.work.id.clone(), step: self.taken + 1 }
+    }
+
+    /// What has to be written with the attempt's end.
+    pub fn into_deferred(self) -> Vec<RunEvent> {
+        self.deferred
+    }
+
+    /// Whether the attempt has to stop, and why.
+    pub fn stop(&self) -> Option<Stop> {
+        *self.stop.borrow()
+    }
+
+    /// A receiver that tells when the attempt has to stop.
+    pub fn stop_signal(&self) -> watch::Receiver<Option<Stop>> {
+        self.stop.clone()
+    }
+
+    /// Fails when the attempt has to stop: for between two effects.
+    pub fn check_stop(&self) -> Result<(), Failure> {
+        match self.stop() {
+            None => Ok(()),
+            Some(stop) => Err(stopped(stop)),
+        }
+    }
+
+    /// Waits for `work`, but gives up when the attempt has to stop. For work that may be dropped at
+    /// any moment.
+    pub async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        unless_stopped(self.stop.clone(), work).await
+    }
+}
+
+/// Waits for `work`, but gives up when `stop` says so.
+pub async fn unless_stopped<T>(
+    mut stop: watch::Receiver<Option<Stop>>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        why = stopping(&mut stop) => Err(stopped(why)),
+    }
+}
+
+/// Returns when the attempt has to stop.
+pub async fn stopping(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    match stop.wait_for(Option::is_some).await.map(|why| *why) {
+        Ok(Some(why)) => why,
+        // The engine is gone and will say nothing more: this process is about to end.
+        _ => std::future::pending().await,
+    }
+}
+
+/// The failure of what was stopped.
+pub fn stopped(stop: Stop) -> Failure {
+    use crate::run::event::Cause;
+    match stop {
+        Stop::Cancelled => Failure::new(Cause::Cancelled, "cancelled"),
+        Stop::TimedOut => Failure::new(Cause::Timeout, "stopped at its timeout"),
+    }
+}
+
+impl Step {
+    /// Writes a line to the step's log, with the time.
+    pub fn say(&mut self, line: &str) {
+        let now = Timestamp::now();
+        if let Err(error) = self.log.line(format_args!("{now:.3} {line}")) {
+            tracing::warn!(step = %self.id, %error, "a line of a step's log could not be written");
+        }
+    }
+
+    /// What was noted under `key` in this step, by this process or the one before.
+    pub fn noted<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.notes.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Notes a fact that is needed after a crash; durable when this returns.
+    pub async fn note<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), Failure> {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        let event = RunEvent::StepNoted {
+            stage: self.id.attempt.stage.clone(),
+            attempt: self.id.attempt.attempt,
+            step: self.id.step,
+            key: key.to_owned(),
+            value: value.clone(),
+        };
+        self.journal.record(vec![event], Vec::new()).await?;
+        self.notes.insert(key.to_owned(), value);
+        Ok(())
+    }
+}

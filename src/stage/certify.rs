@@ -1,0 +1,36 @@
+//! `certify`: the image passed what its pipeline asks. It may go where a promotion is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::upload::failed;
+use super::{Attempt, Stage, Work};
+use crate::cloud::Compute;
+use crate::run::event::{Failure, Outcome};
+
+pub struct Certify {
+    pub compute: Arc<dyn Compute>,
+}
+
+#[async_trait]
+impl Stage for Certify {
+    async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let image = attempt.work.image.clone();
+        let image = image.ok_or_else(|| Failure::policy("no ancestor of the stage baked an image"))?;
+        attempt
+            .step(&format!("Certify {}", image.name), async |step| {
+                self.compute.certify_image(&image.id).await.map_err(failed)?;
+                step.say(&format!("{} ({}) is certified", image.name, image.id));
+                Ok(())
+            })
+            .await?;
+        let outputs = [("image".to_owned(), image.id.to_string())].into();
+        Ok(Outcome { outputs, certified: Some(image.id), ..Outcome::default() })
+    }
+
+    fn stop_bound(&self, _work: &Work) -> Duration {
+        Duration::from_secs(30)
+    }
+}

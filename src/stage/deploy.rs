@@ -1,0 +1,308 @@
+//! `deploy`: turns the environment's fleet over to the run's image, a batch at a time.
+//!
+//! The loop is level-triggered: observe the fleet, ask [`rollout::plan`], do what it says, observe
+//! again. After a crash the same loop goes on from what it sees. Turning back is noted in the
+//! journal before it is acted upon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::fleet::{Fleet, Side};
+use super::upload::failed;
+use super::{Attempt, Stage, Step, Work};
+use crate::cloud::{Cloud, Listener};
+use crate::config::{self, Promotion, Settings};
+use crate::engine::load_fleet;
+use crate::ids::{FleetId, InstanceId};
+use crate::pipeline::model::Kind;
+use crate::rollout::{self, Desired, Direction, End, Move, Progress};
+use crate::run::decide::Stop;
+use crate::run::event::{Failure, FleetEvent, Image, Outcome, Release, RolloutEnd};
+use crate::store::Store;
+
+/// How long a look at the fleet is put off when nothing wakes it: an instance may end without its
+/// balancer noticing.
+const SLOW_TICK: Duration = Duration::from_secs(1);
+
+/// The note of a step that says why the rollout turned back.
+const TURNED_BACK: &str = "turned_back";
+
+pub struct Deploy {
+    pub store: Arc<dyn Store>,
+    pub cloud: Cloud,
+}
+
+/// What was found when the rollout began; it is not asked again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Begun {
+    source: Option<(Image, Release)>,
+    healthy: u32,
+    before: Vec<InstanceId>,
+    at: Timestamp,
+}
+
+#[async_trait]
+impl Stage for Deploy {
+    async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let work = attempt.work.clone();
+        let (id, image, release) = self.admit(&work)?;
+        let (listener, settings) = fleet_settings(&work.settings, &id).ok_or_else(|| no_fleet(&id))?;
+        let recorded = load_fleet(self.store.as_ref(), &id).await.map_err(lost)?;
+        let mut fleet = Fleet::new(&self.cloud, &work, &id);
+        let size = settings.size;
+        let source = recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
+        let begun: Begun = attempt
+            .step("Begin rollout", async |step| {
+                self.cloud.balancer.put_listener(&listener).await.map_err(failed)?;
+                let observed = fleet.observe().await?;
+                let from = source.as_ref().map_or("nothing".to_owned(), |(image, _)| image.name.clone());
+                step.say(&format!("{id} goes from {from} to {}, {size} instances", image.name));
+                Ok(Begun {
+                    source,
+                    healthy: observed.healthy(),
+                    before: observed.members.iter().map(|member| member.id.clone()).collect(),
+                    at: observed.now,
+                })
+            })
+            .await?;
+        let key = work.id.key();
+        if recorded.rollout.as_ref().is_none_or(|rollout| rollout.key != key) {
+            let event = FleetEvent::RolloutStarted {
+                run: work.id.run.clone(),
+                stage: work.id.stage.clone(),
+                attempt: work.id.attempt,
+                key: key.clone(),
+                image: Box::new(image.clone()),
+                release: release.clone(),
+                size,
+            };
+            attempt.record_fleet(&id, event).await?;
+        }
+        fleet.sides = [
+            Some(Side::target(&image, &release)),
+            begun.source.as_ref().map(|(image, release)| Side::source(image, release)),
+        ];
+        let desired = Desired {
+            target: release.id(),
+            source: begun.source.as_ref().map(|(_, release)| release.id()),
+            size,
+            strategy: settings.strategy.clone(),
+            direction: turned_back(&work),
+            patience: settings.patience,
+            healthy_at_start: begun.healthy,
+            started_at: begun.at,
+        };
+        let end = Rollout { fleet: &mut fleet, desired, step: None, said: String::new() }.carry_out(attempt).await?;
+        self.conclude(attempt, &id, &listener, &begun, &image, end).await
+    }
+
+    fn stop_bound(&self, work: &Work) -> Duration {
+        // It has to take the fleet back to a safe state: every batch may take its whole patience to
+        // come up and its whole drain time to go.
+        let Some(environment) = &work.stage().environment else { return SLOW_TICK };
+        let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
+        let Some((_, fleet)) = fleet_settings(&work.settings, &id) else { return SLOW_TICK };
+        let batches = fleet.size.div_ceil(fleet.strategy.batch.max(1)) + 1;
+        (fleet.patience + fleet.drain + Duration::from_secs(30)) * batches
+    }
+}
+
+impl Deploy {
+    /// What is to run where, if the rules let it.
+    fn admit(&self, work: &Work) -> Result<(FleetId, Image, Release), Failure> {
+        let environment = work.stage().environment.as_ref();
+        let environment = environment.ok_or_else(|| Failure::policy("the stage names no environment"))?;
+        let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
+        let image = work.image.clone();
+        let image = image.ok_or_else(|| Failure::policy("no ancestor of the stage baked an image"))?;
+        let policy = work.settings.environments.get(environment).ok_or_else(|| no_fleet(&id))?;
+        let settings = policy.fleets.get(&id.service).ok_or_else(|| no_fleet(&id))?;
+        let certifies = work.pipeline.stages.iter().any(|stage| matches!(stage.kind, Kind::Certify));
+        if policy.promotion == Promotion::Manual && certifies && !work.certified {
+            return Err(Failure::policy(format!(
+                "{} is not certified, and {environment} takes certified images only: \
+                 add the stage that certifies it to `needs`",
+                image.name
+            )));
+        }
+        let release = Release { image: image.id.clone(), env: settings.env.clone() };
+        Ok((id, image, release))
+    }
+
+    /// Records how the rollout ended, and says it.
+    async fn conclude(
+        &self,
+        attempt: &mut Attempt,
+        id: &FleetId,
+        listener: &Listener,
+        begun: &Begun,
+        image: &Image,
+        end: End,
+    ) -> Result<Outcome, Failure> {
+        let key = attempt.work.id.key();
+        let (end, failure) = match end {
+            End::Completed => (RolloutEnd::Completed, None),
+            End::RolledBack { reason } => {
+                let state = match &begun.source {
+                    Some((source, _)) => format!("{id} is back on {}", source.name),
+                    None => format!("{id} has no instances, as before"),
+                };
+                let failure = Failure::task(format!("{} did not go in, {state}: {reason}", image.name));
+                (RolloutEnd::RolledBack { reason }, Some(failure))
+            }
+            End::Stranded { reason } => {
+                let failure = Failure::infrastructure(format!("{id} is not whole: {reason}"));
+                (RolloutEnd::Stranded { reason }, Some(failure))
+            }
+        };
+        if begun.source.is_none() && failure.is_some() {
+            self.cloud.balancer.remove_listener(id).await.map_err(failed)?;
+        }
+        attempt.record_fleet(id, FleetEvent::RolloutEnded { key, end }).await?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let after = self.cloud.compute.instances(id).await.map_err(failed)?;
+        let join = |ids: Vec<String>| ids.join(",");
+        let outputs = [
+            ("url", self.cloud.balancer.url(listener)),
+            ("image", image.id.to_string()),
+            ("before", join(begun.before.iter().map(ToString::to_string).collect())),
+            ("after", join(after.iter().map(|instance| instance.id.to_string()).collect())),
+        ];
+        let outputs = outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Outcome { outputs, ..Outcome::default() })
+    }
+}
+
+/// A rollout under way.
+struct Rollout<'a, 'b> {
+    fleet: &'a mut Fleet<'b>,
+    desired: Desired,
+    step: Option<(String, Step)>,
+    /// What was said last, so that it is said once.
+    said: String,
+}
+
+impl Rollout<'_, '_> {
+    async fn carry_out(mut self, attempt: &mut Attempt) -> Result<End, Failure> {
+        if let Some(name) = attempt.pass_over_ended() {
+            let step = attempt.begin(&name).await?;
+            self.step = Some((name, step));
+        }
+        self.fleet.recall(&attempt.work.recorded);
+        loop {
+            let observed = self.fleet.observe().await?;
+            if let (Some(stop), Direction::Forward) = (attempt.stop(), &self.desired.direction) {
+                let reason = match stop {
+                    Stop::Cancelled => "the run was cancelled",
+                    Stop::TimedOut => "the stage's timeout passed",
+                };
+                self.turn_back(attempt, reason.to_owned()).await?;
+            }
+            match rollout::plan(&observed, &self.desired) {
+                Move::Act { operations, progress } => {
+                    let step = self.step_for(attempt, progress).await?;
+                    for operation in operations {
+                        self.fleet.carry_out(step, operation).await?;
+                    }
+                }
+                Move::Wait { reason, until, progress } => {
+                    let said = std::mem::replace(&mut self.said, reason.clone());
+                    let step = self.step_for(attempt, progress).await?;
+                    if said != reason {
+                        step.say(&reason);
+                    }
+                    self.wait(attempt, observed.now, until).await?;
+                }
+                Move::TurnBack { reason } => self.turn_back(attempt, reason).await?,
+                Move::Done(end) => {
+                    if let Some((_, step)) = self.step.take() {
+                        attempt.finish(step, Ok(())).await?;
+                    }
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    /// The step of this batch, begun if another one was under way.
+    async fn step_for(&mut self, attempt: &mut Attempt, progress: Progress) -> Result<&mut Step, Failure> {
+        let word = match self.desired.direction {
+            Direction::Forward => "Swap",
+            Direction::Back { .. } => "Roll back",
+        };
+        let name = format!("{word} batch {} of {}", progress.batch, progress.batches);
+        if self.step.as_ref().is_some_and(|(current, _)| *current != name)
+            && let Some((_, step)) = self.step.take()
+        {
+            attempt.finish(step, Ok(())).await?;
+        }
+        let current = match self.step.take() {
+            Some(current) => current,
+            None => {
+                let step = attempt.begin(&name).await?;
+                (name, step)
+            }
+        };
+        Ok(&mut self.step.insert(current).1)
+    }
+
+    /// Notes why, ends the batch, and goes the other way from now on.
+    async fn turn_back(&mut self, attempt: &mut Attempt, reason: String) -> Result<(), Failure> {
+        let mut step = match self.step.take() {
+            Some((_, step)) => step,
+            None => attempt.begin("Turn back").await?,
+        };
+        step.note(TURNED_BACK, &reason).await?;
+        // The step failed; the attempt goes on, to bring the fleet back.
+        let _: Result<(), Failure> = attempt.finish(step, Err(Failure::task(reason.clone()))).await;
+        self.desired.direction = Direction::Back { reason };
+        Ok(())
+    }
+
+    /// Waits until something about the fleet may have changed.
+    async fn wait(&self, attempt: &Attempt, now: Timestamp, until: Option<Timestamp>) -> Result<(), Failure> {
+        let patience = until
+            .map(|until| Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
+            .map_or(SLOW_TICK, |left| left.min(SLOW_TICK));
+        let mut stop = attempt.stop_signal();
+        let turned = matches!(self.desired.direction, Direction::Back { .. });
+        tokio::select! {
+            changed = self.fleet.changed(patience) => changed,
+            _ = super::attempt::stopping(&mut stop), if !turned => Ok(()),
+        }
+    }
+}
+
+/// The way the rollout goes, as an earlier process left it.
+fn turned_back(work: &Work) -> Direction {
+    let note = work.recorded.iter().find_map(|step| step.notes.get(TURNED_BACK));
+    match note.and_then(|reason| reason.as_str()) {
+        Some(reason) => Direction::Back { reason: reason.to_owned() },
+        None => Direction::Forward,
+    }
+}
+
+/// The fleet's listener and settings, if there is such a fleet.
+pub fn fleet_settings<'a>(settings: &'a Settings, id: &FleetId) -> Option<(Listener, &'a config::Fleet)> {
+    let fleet = settings.environments.get(&id.environment)?.fleets.get(&id.service)?;
+    let listener =
+        Listener { fleet: id.clone(), port: fleet.port, health: fleet.health.clone(), drain: fleet.drain };
+    Some((listener, fleet))
+}
+
+fn no_fleet(id: &FleetId) -> Failure {
+    Failure::policy(format!(
+        "the settings have no fleet of {} in {}: add it under environments.{}.fleets and give the file with --config",
+        id.service, id.environment, id.environment
+    ))
+}
+
+fn lost(error: crate::store::Error) -> Failure {
+    Failure::infrastructure(error.to_string())
+}

@@ -1,0 +1,229 @@
+//! A fleet under a rollout: what is observed of it, and how an operation is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::upload::failed;
+use super::{Step, Work};
+use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Tags, TargetState};
+use crate::ids::{Digest, FleetId, InstanceId, Key};
+use crate::rollout::{Life, Member, Observed, Operation, Traffic};
+use crate::run::event::{Failure, Image, Release};
+use crate::run::state::StepState;
+
+/// How often an act on the cloud is tried before the stage fails, and the pause that is doubled
+/// between the tries. Throttling waits as long as the cloud asks and does not count.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The note of a step that lists the launches it intended.
+const LAUNCHES: &str = "launches";
+
+/// One of the two releases that a rollout knows: where it goes, and where it came from.
+pub struct Side {
+    release: Release,
+    /// Of the image: the names of its instances carry it.
+    version: String,
+    /// Tells the keys of the two sides apart.
+    word: &'static str,
+}
+
+impl Side {
+    pub fn target(image: &Image, release: &Release) -> Self {
+        Self { release: release.clone(), version: version_of(image), word: "to" }
+    }
+
+    pub fn source(image: &Image, release: &Release) -> Self {
+        Self { release: release.clone(), version: version_of(image), word: "back" }
+    }
+}
+
+/// `42-9f3c2a1b` of the image `storefront-42-9f3c2a1b`.
+pub fn version_of(image: &Image) -> String {
+    let prefix = format!("{}-", image.run.pipeline);
+    image.name.strip_prefix(&prefix).unwrap_or(&image.name).to_owned()
+}
+
+/// A launch that was intended: noted before it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Intent {
+    release: Digest,
+    n: u32,
+    key: Key,
+}
+
+/// The fleet that a rollout works on.
+pub struct Fleet<'a> {
+    cloud: &'a Cloud,
+    id: FleetId,
+    tags: Tags,
+    key: Key,
+    /// The release it goes to, and the one it came from.
+    pub sides: [Option<Side>; 2],
+    intents: BTreeSet<Intent>,
+    /// As they were observed last.
+    instances: BTreeMap<InstanceId, Instance>,
+}
+
+impl<'a> Fleet<'a> {
+    pub fn new(cloud: &'a Cloud, work: &Work, id: &FleetId) -> Self {
+        let key = work.id.key();
+        let tags = Tags {
+            service: id.service.clone(),
+            run: work.id.run.clone(),
+            stage: work.id.stage.to_string(),
+            key: key.clone(),
+        };
+        let (intents, instances) = (BTreeSet::new(), BTreeMap::new());
+        Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, instances }
+    }
+
+    /// Recalls the launches that earlier steps of the attempt intended.
+    pub fn recall(&mut self, steps: &[StepState]) {
+        let notes = steps.iter().filter_map(|step| step.notes.get(LAUNCHES));
+        let intents = notes.filter_map(|note| serde_json::from_value::<Vec<Intent>>(note.clone()).ok());
+        self.intents.extend(intents.flatten());
+    }
+
+    /// The fleet as it is now.
+    pub async fn observe(&mut self) -> Result<Observed, Failure> {
+        let instances = patiently(async || self.cloud.compute.instances(&self.id).await).await?;
+        let targets = patiently(async || self.cloud.balancer.targets(&self.id).await).await?;
+        let now = Timestamp::now();
+        self.instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
+        // A target without an instance is what a crash between ending and forgetting leaves.
+        let gone: Vec<InstanceId> =
+            targets.iter().map(|t| t.id.clone()).filter(|id| !self.instances.contains_key(id)).collect();
+        if !gone.is_empty() {
+            patiently(async || self.cloud.balancer.forget(&self.id, &gone).await).await?;
+        }
+        let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
+        let member = |instance: &Instance| Member {
+            id: instance.id.clone(),
+            release: instance.release.clone(),
+            life: match &instance.state {
+                InstanceState::Pending => Life::Pending,
+                InstanceState::Running => Life::Running,
+                InstanceState::Failed { reason } => Life::Failed(reason.clone()),
+                InstanceState::Terminated => Life::Failed("it was terminated".to_owned()),
+            },
+            traffic: match targets.get(&instance.id) {
+                None => Traffic::Unregistered,
+                Some(target) => match target.state {
+                    TargetState::Initial => Traffic::Initial,
+                    TargetState::Healthy => Traffic::Healthy,
+                    TargetState::Unhealthy => {
+                        Traffic::Unhealthy(target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned()))
+                    }
+                    TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
+                    TargetState::Drained => Traffic::Drained,
+                },
+            },
+            launched_at: instance.launched_at,
+        };
+        Ok(Observed { now, members: self.instances.values().map(member).collect() })
+    }
+
+    /// Returns when something about the fleet may have changed, at the latest after `patience`.
+    pub async fn changed(&self, patience: Duration) -> Result<(), Failure> {
+        patiently(async || self.cloud.balancer.changed(&self.id, patience).await).await
+    }
+
+    /// Carries out one operation, and says so in the step's log.
+    pub async fn carry_out(&mut self, step: &mut Step, operation: Operation) -> Result<(), Failure> {
+        match operation {
+            Operation::Launch { release, count } => self.launch(step, &release, count).await,
+            Operation::Register { id } => {
+                let Some(instance) = self.instances.get(&id) else { return Ok(()) };
+                step.say(&format!("register {id} at {}", instance.address));
+                let target = [(id, instance.address)];
+                patiently(async || self.cloud.balancer.register(&self.id, &target).await).await
+            }
+            Operation::Drain { id } => {
+                step.say(&format!("drain {id}"));
+                patiently(async || self.cloud.balancer.deregister(&self.id, std::slice::from_ref(&id)).await).await
+            }
+            Operation::Terminate { id } => {
+                step.say(&format!("terminate {id}"));
+                patiently(async || self.cloud.compute.terminate(&id).await).await?;
+                patiently(async || self.cloud.balancer.forget(&self.id, std::slice::from_ref(&id)).await).await
+            }
+        }
+    }
+
+    async fn launch(&mut self, step: &mut Step, release: &Digest, count: u32) -> Result<(), Failure> {
+        let sides = self.sides.iter().flatten();
+        let Some(side) = sides.into_iter().find(|side| side.release.id() == *release) else {
+            return Err(Failure::infrastructure("the plan asks for a release that the rollout does not know"));
+        };
+        let (version, word, release_of) = (side.version.clone(), side.word, side.release.clone());
+        let intents = self.intents_for(release, &version, word, count);
+        self.intents.extend(intents.iter().cloned());
+        let mut noted: Vec<Intent> = step.noted(LAUNCHES).unwrap_or_default();
+        if intents.iter().any(|intent| !noted.contains(intent)) {
+            noted.extend(intents.iter().filter(|intent| !noted.contains(intent)).cloned().collect::<Vec<_>>());
+            step.note(LAUNCHES, &noted).await?;
+        }
+        for intent in intents {
+            let launch = Launch {
+                name: self.id.instance_name(&version, intent.n),
+                fleet: self.id.clone(),
+                image: release_of.image.clone(),
+                env: release_of.env.clone(),
+                release: release.clone(),
+                tags: Tags { key: intent.key.clone(), ..self.tags.clone() },
+                key: intent.key,
+            };
+            let instance = patiently(async || self.cloud.compute.launch(&launch).await).await?;
+            step.say(&format!("launch {} from {}, at {}", instance.id, launch.image, instance.address));
+            self.instances.insert(instance.id.clone(), instance);
+        }
+        Ok(())
+    }
+
+    /// The launches to ask for: first those that were intended and are not seen, under their old
+    /// keys, so that they happen once; then new ones.
+    fn intents_for(&self, release: &Digest, version: &str, word: &str, count: u32) -> Vec<Intent> {
+        let seen: BTreeSet<&Key> = self.instances.values().map(|instance| &instance.key).collect();
+        let unseen = self.intents.iter().filter(|i| i.release == *release && !seen.contains(&i.key));
+        let mut intents: Vec<Intent> = unseen.take(count as usize).cloned().collect();
+        let prefix = self.id.instance_name(version, 0);
+        let prefix = prefix.trim_end_matches('0');
+        let named = self.instances.values().filter_map(|i| i.name.strip_prefix(prefix)?.parse::<u32>().ok());
+        let intended = self.intents.iter().filter(|i| i.release == *release).map(|i| i.n);
+        let mut n = named.chain(intended).max().unwrap_or(0);
+        while intents.len() < count as usize {
+            n += 1;
+            let key = format!("{}.{word}.{n}", self.key);
+            let Ok(key) = key.parse() else { break };
+            intents.push(Intent { release: release.clone(), n, key });
+        }
+        intents
+    }
+}
+
+/// Asks the cloud, and asks again when trying again may help.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, cloud::Error>) -> Result<T, Failure> {
+    let mut pause = PAUSE;
+    let mut tries = 0;
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match &error {
+            cloud::Error::Throttled { after } => {
+                tokio::time::sleep(*after).await;
+                continue;
+            }
+            cloud::Error::Ambiguous(_) | cloud::Error::Failed(_) if tries + 1 < TRIES => {}
+            _ => return Err(failed(error)),
+        }
+        tries += 1;
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}

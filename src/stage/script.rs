@@ -1,0 +1,149 @@
+//! A stage of shell steps, one after the other in one workspace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::shell::{STOP_BOUND, Shell, environment, secrets};
+use super::workspace::{Workspace, Workspaces, blocking};
+use super::{Attempt, Stage, Work};
+use crate::cloud::Cloud;
+use crate::engine::load_fleet;
+use crate::ids::FleetId;
+use crate::log::Redactor;
+use crate::pipeline::model::Kind;
+use crate::run::event::{Artifact, Failure, Outcome};
+use crate::runner;
+use crate::secret::Secret;
+use crate::store::Store;
+
+/// Largest file of outputs, in bytes.
+const OUTPUT_LIMIT: u64 = 1024 * 1024;
+
+pub struct Script {
+    pub workspaces: Workspaces,
+    pub runner: runner::Client,
+    pub store: Arc<dyn Store>,
+    pub cloud: Cloud,
+}
+
+#[async_trait]
+impl Stage for Script {
+    async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let work = attempt.work.clone();
+        let Kind::Script(script) = &work.stage().kind else {
+            return Err(Failure::infrastructure("a script stage without a script; this is a defect"));
+        };
+        let url = self.environment_url(&work).await?;
+        let workspace = attempt.unless_stopped(self.workspaces.prepare(&work)).await?;
+        let secrets = secrets(&work)?;
+        let mut env = environment(&work, &workspace.home(), &workspace.tmp(), &secrets);
+        env.insert("WINDLASS_OUTPUT".to_owned(), workspace.output().display().to_string());
+        env.extend(url.map(|url| ("WINDLASS_URL".to_owned(), url)));
+        let mask: Vec<Secret> = secrets.into_iter().map(|(_, secret)| secret).collect();
+        let shell = Shell { runner: self.runner.clone(), directory: workspace.work(), env, mask };
+        for step in &script.steps {
+            attempt.check_stop()?;
+            shell.run(attempt, step).await?;
+        }
+        let outputs = self.outputs(&workspace, &shell.mask)?;
+        let artifacts = self.artifacts(&work, &workspace).await?;
+        self.workspaces.remove(&work.id).await;
+        Ok(Outcome { outputs, artifacts, ..Outcome::default() })
+    }
+
+    fn stop_bound(&self, _work: &Work) -> Duration {
+        STOP_BOUND
+    }
+}
+
+impl Script {
+    /// The address of the fleet that the stage's environment names. What runs there has to be this
+    /// run's image: a test of something else says nothing.
+    async fn environment_url(&self, work: &Work) -> Result<Option<String>, Failure> {
+        let Some(environment) = &work.stage().environment else { return Ok(None) };
+        let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
+        let Some((listener, _)) = super::deploy::fleet_settings(&work.settings, &id) else { return Ok(None) };
+        if let Some(image) = &work.image {
+            let fleet = load_fleet(self.store.as_ref(), &id)
+                .await
+                .map_err(|error| Failure::infrastructure(error.to_string()))?;
+            let running = fleet.current.as_ref().map(|current| &current.image.id);
+            if running != Some(&image.id) {
+                let runs = running.map_or("nothing".to_owned(), ToString::to_string);
+                return Err(Failure::policy(format!(
+                    "{id} runs {runs}, not this run's image {}: deploy it there again before it is tested",
+                    image.id
+                )));
+            }
+        }
+        Ok(Some(self.cloud.balancer.url(&listener)))
+    }
+
+    /// Reads what the steps wrote to `WINDLASS_OUTPUT`.
+    fn outputs(&self, workspace: &Workspace, mask: &[Secret]) -> Result<BTreeMap<String, String>, Failure> {
+        let path = workspace.output();
+        let unreadable = |error: std::io::Error| Failure::task(format!("WINDLASS_OUTPUT cannot be read: {error}"));
+        let length = match path.metadata() {
+            Ok(meta) => meta.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        if length > OUTPUT_LIMIT {
+            return Err(Failure::task(format!(
+                "WINDLASS_OUTPUT has {length} bytes, at most {OUTPUT_LIMIT} are taken; hand on files as artifacts"
+            )));
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let mut outputs = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let (name, value) = line
+                .split_once('=')
+                .ok_or_else(|| Failure::task(format!("WINDLASS_OUTPUT takes lines of key=value, not {line:?}")))?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if name.is_empty() || !name.chars().all(plain) {
+                return Err(Failure::task(format!(
+                    "an output's name has letters, digits, hyphens and underscores, unlike {name:?}"
+                )));
+            }
+            outputs.insert(name.to_owned(), redact(value, mask)?);
+        }
+        Ok(outputs)
+    }
+
+    async fn artifacts(&self, work: &Work, workspace: &Workspace) -> Result<Vec<Artifact>, Failure> {
+        let Kind::Script(script) = &work.stage().kind else { return Ok(Vec::new()) };
+        let wanted = script.artifacts.clone();
+        let (shelf, from) = (self.workspaces.shelf.clone(), workspace.work());
+        blocking(move || {
+            let mut artifacts = Vec::new();
+            for (name, path) in wanted {
+                let stored = shelf.store(&from, &path).map_err(|error| failed_to_store(&name, &error))?;
+                artifacts.push(Artifact { name, path, digest: stored.digest, bytes: stored.bytes });
+            }
+            Ok(artifacts)
+        })
+        .await
+    }
+}
+
+fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Error) -> Failure {
+    use crate::artifact::Error::{Missing, Outside, Path, TooLarge, Unsupported};
+    let message = format!("artifact {name} cannot be stored: {error}");
+    match error {
+        Missing { .. } | Path { .. } | Outside { .. } | Unsupported { .. } | TooLarge { .. } => Failure::task(message),
+        _ => Failure::infrastructure(message),
+    }
+}
+
+/// Secrets never reach the journal, through an output as little as any other way.
+fn redact(text: &str, mask: &[Secret]) -> Result<String, Failure> {
+    let mut redactor = Redactor::new(mask.iter().map(Secret::expose))
+        .map_err(|error| Failure::policy(format!("the secrets cannot be masked: {error}")))?;
+    let mut out = Vec::with_capacity(text.len());
+    redactor.push(text.as_bytes(), &mut out);
+    redactor.finish(&mut out);
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}

@@ -1,0 +1,146 @@
+//! One shell step through the runner, for every kind of stage that has some.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::attempt::stopping;
+use super::{Attempt, Work};
+use crate::log;
+use crate::pipeline::model::ShellStep;
+use crate::run::event::{Cause, Failure};
+use crate::runner::{self, Exit, ExitStatus, GRACE, StartStep};
+use crate::secret::Secret;
+
+/// How long after the grace a cancelled step may still take: the runner ends what forked meanwhile
+/// and drains the output.
+const CANCEL_MARGIN: Duration = Duration::from_secs(10);
+
+/// How long a stage of shell steps may take to stop.
+pub const STOP_BOUND: Duration = GRACE.saturating_add(CANCEL_MARGIN);
+
+/// What the shell steps of an attempt share.
+pub struct Shell {
+    pub runner: runner::Client,
+    pub directory: PathBuf,
+    pub env: BTreeMap<String, String>,
+    /// What must not appear in logs and outputs.
+    pub mask: Vec<Secret>,
+}
+
+impl Shell {
+    /// Runs the attempt's next step, or goes on waiting for it where an earlier process started it.
+    pub async fn run(&self, attempt: &mut Attempt, step: &ShellStep) -> Result<(), Failure> {
+        if attempt.passes_over_success() {
+            return Ok(());
+        }
+        let id = attempt.intend(&step.name).await?;
+        let start = StartStep {
+            log: log::path(&attempt.data, &id),
+            step: id.clone(),
+            shell: step.shell,
+            run: step.run.clone(),
+            directory: self.directory.clone(),
+            env: self.env.clone(),
+            mask: self.mask.iter().map(|secret| secret.expose().to_owned()).collect(),
+        };
+        let mut stop = attempt.stop_signal();
+        let exit = tokio::select! {
+            exit = self.runner.run(&start) => exit,
+            _ = stopping(&mut stop) => self.runner.cancel(&id, GRACE).await,
+        };
+        let (done, code, log_bytes) = match exit {
+            Ok(exit) => (judge(&step.name, &exit, &start.log), code(&exit), exit.log_bytes),
+            Err(error) => (Err(Failure::infrastructure(error.to_string())), None, 0),
+        };
+        let done = match (done, attempt.stop()) {
+            (Err(failure), Some(stop)) if failure.cause == Cause::Cancelled => {
+                Err(super::attempt::stopped(stop))
+            }
+            (done, _) => done,
+        };
+        let result = done.clone().map(|()| serde_json::Value::Null);
+        attempt.ended(&id, result, code, log_bytes);
+        done
+    }
+}
+
+fn code(exit: &Exit) -> Option<i32> {
+    match exit.status {
+        ExitStatus::Code { code } => Some(code),
+        // As a shell says it.
+        ExitStatus::Signal { signal } => Some(128 + signal),
+        _ => None,
+    }
+}
+
+fn judge(name: &str, exit: &Exit, log: &Path) -> Result<(), Failure> {
+    match &exit.status {
+        ExitStatus::Code { code: 0 } => Ok(()),
+        ExitStatus::Code { code } => Err(Failure::task(format!("“{name}” ended with exit code {code}{}", last_words(log)))),
+        ExitStatus::Signal { signal } => {
+            Err(Failure::task(format!("“{name}” was ended by signal {signal}, which Windlass did not send")))
+        }
+        ExitStatus::Cancelled => Err(Failure::new(Cause::Cancelled, format!("“{name}” was cancelled"))),
+        ExitStatus::NotStarted { message } => {
+            Err(Failure::infrastructure(format!("“{name}” could not be started: {message}")))
+        }
+        ExitStatus::Lost { message } => Err(Failure::infrastructure(format!("“{name}” was lost: {message}"))),
+    }
+}
+
+/// The last line of a log that says something, for a failure's sentence.
+fn last_words(log: &Path) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    let tail = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(2048)))?;
+        let mut bytes = Vec::new();
+        file.take(2048).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = tail().unwrap_or_default();
+    match text.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        None => String::new(),
+        Some(line) => format!(": {}", line.chars().filter(|c| !c.is_control()).take(200).collect::<String>()),
+    }
+}
+
+/// The environment of a shell step, besides what its kind of stage adds: nothing else is there.
+pub fn environment(work: &Work, home: &Path, tmp: &Path, secrets: &[(String, Secret)]) -> BTreeMap<String, String> {
+    let inherited = |name: &str| std::env::var(name).ok();
+    let mut env = BTreeMap::new();
+    env.insert("PATH".to_owned(), inherited("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned()));
+    env.insert("LANG".to_owned(), inherited("LANG").unwrap_or_else(|| "C.UTF-8".to_owned()));
+    env.insert("HOME".to_owned(), home.display().to_string());
+    env.insert("TMPDIR".to_owned(), tmp.display().to_string());
+    for name in &work.settings.runner.pass {
+        if let Some(value) = inherited(name) {
+            env.insert(name.clone(), value);
+        }
+    }
+    env.extend(work.inputs.env.clone());
+    env.extend(secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned())));
+    let commit = work.origin.commit.as_ref();
+    let ours = [
+        ("WINDLASS_RUN", work.id.run.to_string()),
+        ("WINDLASS_VERSION", work.version.clone()),
+        ("WINDLASS_COMMIT", commit.map(|commit| commit.sha.to_string()).unwrap_or_default()),
+        ("WINDLASS_BRANCH", commit.map(|commit| commit.branch.clone()).unwrap_or_default()),
+        ("WINDLASS_STAGE", work.id.stage.to_string()),
+        ("WINDLASS_ATTEMPT", work.id.attempt.to_string()),
+    ];
+    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    env
+}
+
+/// The values of the secrets that the stage names.
+pub fn secrets(work: &Work) -> Result<Vec<(String, Secret)>, Failure> {
+    let resolve = |name: &String| {
+        let secret = work.settings.secret(name).map_err(|error| Failure::policy(error.to_string()))?;
+        Ok((name.clone(), secret))
+    };
+    work.stage().secrets.iter().map(resolve).collect()
+}
+

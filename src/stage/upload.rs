@@ -1,0 +1,157 @@
+//! `upload`: artifacts go to the object store, with a manifest that says what they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::workspace::{Workspaces, blocking};
+use super::{Attempt, Stage, Work};
+use crate::cloud::{self, Objects};
+use crate::ids::Digest;
+use crate::pipeline::model::Kind;
+use crate::run::event::{Artifact, Cause, Failure, Outcome};
+
+/// The version of the manifest's format.
+const SCHEMA: u32 = 1;
+
+pub struct Upload {
+    pub workspaces: Workspaces,
+    pub objects: Arc<dyn Objects>,
+}
+
+/// What was uploaded for one version.
+#[derive(Debug, Serialize)]
+struct Manifest<'a> {
+    schema: u32,
+    name: String,
+    run: String,
+    version: &'a str,
+    commit: Option<String>,
+    artifacts: Vec<Object>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Object {
+    name: String,
+    /// Where it came from in the workspace.
+    path: String,
+    /// Of its content, whatever it is packed in.
+    digest: Digest,
+    object: String,
+    /// Of the object as it is stored.
+    object_digest: Digest,
+    bytes: u64,
+}
+
+#[async_trait]
+impl Stage for Upload {
+    async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let work = attempt.work.clone();
+        let Kind::Upload(upload) = &work.stage().kind else {
+            return Err(Failure::infrastructure("an upload stage without an upload; this is a defect"));
+        };
+        let prefix = format!("{0}/{0}-{1}", work.id.run.pipeline, work.version);
+        let mut uploaded = Vec::new();
+        for name in &upload.artifacts {
+            let artifact = work.artifacts.iter().find(|artifact| artifact.name == *name);
+            let artifact = artifact.ok_or_else(|| {
+                Failure::policy(format!("artifact {name} was not made: the stage that makes it did not succeed"))
+            })?;
+            let key = format!("{prefix}/{name}.tar");
+            attempt.check_stop()?;
+            let object = attempt
+                .step(&format!("Upload {name}"), async |step| {
+                    step.say(&format!("{} bytes, {}", artifact.bytes, artifact.digest));
+                    let object = self.send(&work, artifact, &key).await?;
+                    step.say(&format!("stored as {}", self.objects.location(&key)));
+                    Ok(object)
+                })
+                .await?;
+            uploaded.push(object);
+        }
+        let manifest = Manifest {
+            schema: SCHEMA,
+            name: format!("{}-{}", work.id.run.pipeline, work.version),
+            run: work.id.run.to_string(),
+            version: &work.version,
+            commit: work.origin.commit.as_ref().map(|commit| commit.sha.to_string()),
+            artifacts: uploaded,
+        };
+        let key = format!("{prefix}/manifest.json");
+        attempt
+            .step("Write manifest", async |step| {
+                let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
+                let file = self.scratch(&work, "manifest.json")?;
+                std::fs::write(&file, &text).map_err(unwritable)?;
+                self.objects.put(&key, &file, &Digest::of(&text)).await.map_err(failed)?;
+                step.say(&format!("stored as {}", self.objects.location(&key)));
+                Ok(())
+            })
+            .await?;
+        self.workspaces.remove(&work.id).await;
+        let outputs = [("manifest".to_owned(), self.objects.location(&key))].into();
+        Ok(Outcome { outputs, uploaded: upload.artifacts.clone(), ..Outcome::default() })
+    }
+
+    fn stop_bound(&self, _work: &Work) -> Duration {
+        // Stops between two objects; a whole object is never left half there.
+        Duration::from_secs(60)
+    }
+}
+
+impl Upload {
+    async fn send(&self, work: &Work, artifact: &Artifact, key: &str) -> Result<Object, Failure> {
+        let file = self.scratch(work, &format!("{}.tar", artifact.name))?;
+        let (shelf, digest, to) = (self.workspaces.shelf.clone(), artifact.digest.clone(), file.clone());
+        let object_digest = blocking(move || {
+            shelf.pack(&digest, &to).map_err(|error| Failure::infrastructure(error.to_string()))?;
+            digest_of_file(&to)
+        })
+        .await?;
+        self.objects.put(key, &file, &object_digest).await.map_err(failed)?;
+        Ok(Object {
+            name: artifact.name.to_string(),
+            path: artifact.path.clone(),
+            digest: artifact.digest.clone(),
+            object: key.to_owned(),
+            object_digest,
+            bytes: artifact.bytes,
+        })
+    }
+
+    fn scratch(&self, work: &Work, name: &str) -> Result<std::path::PathBuf, Failure> {
+        let directory = self.workspaces.at(&work.id).tmp();
+        super::workspace::make(&directory)?;
+        Ok(directory.join(name))
+    }
+}
+
+/// The digest of a file's content, read in pieces.
+fn digest_of_file(path: &std::path::Path) -> Result<Digest, Failure> {
+    use sha2::Digest as _;
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).map_err(unwritable)?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(unwritable)? {
+            0 => return Ok(Digest::from_hash(hash.finalize().as_slice())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn unwritable(error: std::io::Error) -> Failure {
+    Failure::infrastructure(format!("a file of the upload cannot be written or read: {error}"))
+}
+
+/// What an error of the cloud is as a stage's failure.
+pub fn failed(error: cloud::Error) -> Failure {
+    let cause = match error {
+        cloud::Error::Denied(_) => Cause::Policy,
+        _ => Cause::Infrastructure,
+    };
+    Failure::new(cause, error.to_string())
+}

@@ -1,0 +1,166 @@
+//! Where an attempt works: a fresh directory for each, gone when the attempt succeeded.
+//!
+//! `DATA/workspaces/PIPELINE/NUMBER/STAGE/ATTEMPT/` holds `work` (the clone and the artifacts),
+//! `home`, `tmp`, the file `output`, and `ready` once all of that is in place: a workspace without
+//! it was left half made and is made again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Work;
+use crate::artifact::Shelf;
+use crate::ids::AttemptId;
+use crate::run::event::Failure;
+use crate::source::{Address, Sources};
+
+/// How long the workspace of a failed attempt stays for somebody to look at, unless the stage is
+/// tried again before.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Makes workspaces.
+#[derive(Clone)]
+pub struct Workspaces {
+    pub data: PathBuf,
+    pub sources: Arc<Sources>,
+    pub shelf: Arc<Shelf>,
+}
+
+/// The directories of one attempt.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+    pub fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+    /// The file that takes `key=value` outputs.
+    pub fn output(&self) -> PathBuf {
+        self.root.join("output")
+    }
+    fn ready(&self) -> PathBuf {
+        self.root.join("ready")
+    }
+}
+
+impl Workspaces {
+    /// The attempt's workspace, made unless it is there: the clone if an ancestor is a checkout,
+    /// and the ancestors' artifacts at the paths they came from.
+    pub async fn prepare(&self, work: &Work) -> Result<Workspace, Failure> {
+        let workspace = self.at(&work.id);
+        if workspace.ready().exists() {
+            return Ok(workspace);
+        }
+        self.clear_stage(&work.id).await?;
+        for directory in [workspace.work(), workspace.home(), workspace.tmp()] {
+            make(&directory)?;
+        }
+        if work.checked_out {
+            self.clone_commit(work, &workspace.work()).await?;
+        }
+        let (shelf, artifacts, into) = (self.shelf.clone(), work.artifacts.clone(), workspace.work());
+        blocking(move || {
+            for artifact in &artifacts {
+                shelf.restore(&artifact.digest, &into, &artifact.path).map_err(|error| {
+                    Failure::infrastructure(format!("artifact {} cannot be restored: {error}", artifact.name))
+                })?;
+            }
+            Ok(())
+        })
+        .await?;
+        write(&workspace.output(), b"")?;
+        write(&workspace.ready(), b"")?;
+        Ok(workspace)
+    }
+
+    /// A self-contained clone of the run's commit at `directory`.
+    pub async fn clone_commit(&self, work: &Work, directory: &Path) -> Result<(), Failure> {
+        let (address, commit) = commit(work)?;
+        self.sources
+            .clone_into(&address, &commit.sha, &commit.branch, directory)
+            .await
+            .map_err(|error| Failure::infrastructure(format!("the commit cannot be cloned: {error}")))
+    }
+
+    /// Removes the attempt's workspace: it is not needed any more.
+    pub async fn remove(&self, id: &AttemptId) {
+        let workspace = self.at(id);
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(workspace.root)).await;
+    }
+
+    /// Removes what earlier attempts of the stage left.
+    async fn clear_stage(&self, id: &AttemptId) -> Result<(), Failure> {
+        let stage = self.stage_directory(id);
+        blocking(move || match std::fs::remove_dir_all(&stage) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::infrastructure(format!("{} cannot be cleared: {error}", stage.display())))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Removes workspaces that nobody has touched for a day.
+    pub fn sweep(&self) {
+        let old = |path: &Path| {
+            let modified = path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
+            SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
+        };
+        let attempts = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(4).max_depth(4);
+        for attempt in attempts.into_iter().filter_map(Result::ok).filter(|entry| old(entry.path())) {
+            if let Err(error) = std::fs::remove_dir_all(attempt.path()) {
+                tracing::warn!(path = %attempt.path().display(), %error, "an old workspace cannot be removed");
+            }
+        }
+    }
+
+    fn stage_directory(&self, id: &AttemptId) -> PathBuf {
+        self.data
+            .join("workspaces")
+            .join(id.run.pipeline.as_str())
+            .join(id.run.number.to_string())
+            .join(id.stage.as_str())
+    }
+
+    pub fn at(&self, id: &AttemptId) -> Workspace {
+        Workspace { root: self.stage_directory(id).join(id.attempt.to_string()) }
+    }
+}
+
+/// Where the run's commits come from, and which it is.
+pub fn commit(work: &Work) -> Result<(Address, &crate::run::event::Commit), Failure> {
+    let missing = || Failure::policy("the run has no commit: name one with `source` or --source");
+    let commit = work.origin.commit.as_ref().ok_or_else(missing)?;
+    let source = work.origin.source.as_ref().ok_or_else(missing)?;
+    let address = Address::parse(source, Path::new("/"))
+        .map_err(|error| Failure::infrastructure(format!("the recorded source is wrong: {error}")))?;
+    Ok((address, commit))
+}
+
+pub fn make(directory: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| Failure::infrastructure(format!("{} cannot be made: {error}", directory.display())))
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, content)
+        .map_err(|error| Failure::infrastructure(format!("{} cannot be written: {error}", path.display())))
+}
+
+/// Runs blocking work of a stage.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::infrastructure("work on files panicked; this is a defect")),
+    }
+}
