@@ -4,7 +4,8 @@
 //! - [`Store::append`] writes to several journals at once or to none, durably, and only when each
 //!   stands at the sequence number that the writer expects. Losing that race is
 //!   [`Error::Conflict`]; that also fences a second engine.
-//! - Order is promised within a journal only.
+//! - A run's journal begins with [`Store::create_run`], nothing else; a fleet's with its first append.
+//! - Order is promised within a journal only. Times are kept to the microsecond.
 //! - The list tables (runs, fleets) are written in the same transaction as the events that change
 //!   them, and can be rebuilt from the journals.
 //! - Nothing here assumes that all who use the store are one process.
@@ -17,6 +18,10 @@ use jiff::Timestamp;
 use crate::ids::{CommitSha, FleetId, PipelineName, RunId, StreamId};
 use crate::run::event::{FleetEvent, Origin, RunEvent};
 
+pub mod conformance;
+pub mod fault;
+pub mod hold;
+pub mod memory;
 pub mod sqlite;
 
 /// An event of either kind of journal.
@@ -31,7 +36,7 @@ pub enum Event {
 pub struct Recorded {
     /// Its place in the journal, from 1.
     pub sequence: u64,
-    /// When it was recorded, by the writer's clock.
+    /// When it was recorded, by the writer's clock, to the microsecond.
     pub at: Timestamp,
     pub event: Event,
 }
@@ -42,6 +47,7 @@ pub struct Append {
     pub stream: StreamId,
     /// The sequence number of the journal's last event; 0 for an empty one.
     pub expected: u64,
+    /// None at all only writes the row, under the same condition.
     pub events: Vec<(Timestamp, Event)>,
     /// How the journal's row in its list table looks afterwards.
     pub row: Row,
@@ -88,6 +94,67 @@ pub struct NewRun {
     pub trigger_key: Option<String>,
 }
 
+/// The word of a run that was created and that nobody has taken up yet.
+const QUEUED: &str = "queued";
+
+impl NewRun {
+    /// What creating it as `run` records: its first event, and its row.
+    fn begin(&self, run: &RunId) -> (Event, RunRow) {
+        let row = RunRow {
+            run: run.clone(),
+            status: QUEUED.to_owned(),
+            ended: false,
+            commit: self.origin.commit.as_ref().map(|commit| commit.sha.clone()),
+            actor: self.origin.actor.name.clone(),
+            waiting_for: None,
+            created_at: self.at,
+            updated_at: self.at,
+        };
+        let event = RunEvent::Created { run: run.clone(), origin: Box::new(self.origin.clone()) };
+        (Event::Run(event), row)
+    }
+}
+
+impl Append {
+    /// Whether the events and the row belong to the journal at all; what stands in the store is
+    /// another question.
+    fn check(&self) -> Result<(), Error> {
+        let illegal = |message| Err(Error::Illegal { stream: self.stream.clone(), message });
+        let (fits, row): (fn(&Event) -> bool, bool) = match (&self.stream, &self.row) {
+            (StreamId::Run(run), row) => {
+                (|event| matches!(event, Event::Run(_)), matches!(row, Row::Run(row) if row.run == *run))
+            }
+            (StreamId::Fleet(fleet), row) => (
+                |event| matches!(event, Event::Fleet(_)),
+                matches!(row, Row::Fleet(row) if row.fleet == *fleet),
+            ),
+        };
+        match (self.events.iter().all(|(_, event)| fits(event)), row) {
+            (true, true) => Ok(()),
+            (false, _) => illegal("an event of another kind of journal"),
+            (true, false) => illegal("the list row of something else"),
+        }
+    }
+
+    /// Whether a journal that stands at `actual` takes this.
+    fn admit(&self, actual: u64) -> Result<(), Error> {
+        let missing = match self.stream {
+            StreamId::Run(_) => actual == 0,
+            StreamId::Fleet(_) => actual == 0 && self.expected == 0 && self.events.is_empty(),
+        };
+        match actual == self.expected {
+            _ if missing => Err(Error::NotFound(self.stream.clone())),
+            true => Ok(()),
+            false => Err(Error::Conflict { stream: self.stream.clone(), expected: self.expected, actual }),
+        }
+    }
+}
+
+/// A time as stores keep it: PostgreSQL has no more than microseconds, so nobody has.
+fn kept(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
 /// Which runs a list shows, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunFilter {
@@ -99,6 +166,12 @@ pub struct RunFilter {
     pub unfinished: bool,
 }
 
+impl RunFilter {
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(100)
+    }
+}
+
 /// What can go wrong, by what a caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -107,6 +180,9 @@ pub enum Error {
     Conflict { stream: StreamId, expected: u64, actual: u64 },
     #[error("there is no {0}")]
     NotFound(StreamId),
+    /// The caller is wrong: this can never be written, and nothing was.
+    #[error("{stream} does not take {message}")]
+    Illegal { stream: StreamId, message: &'static str },
     /// The disk is full: nothing was written, and it may be tried again.
     #[error("the disk that holds {path} is full; nothing was lost, free some space and try again")]
     Full { path: String },
@@ -118,7 +194,8 @@ pub enum Error {
     /// The stored data is not what it should be.
     #[error("{path} is damaged: {message}")]
     Damaged { path: String, message: String },
-    /// Anything else that the database says.
+    /// Anything else that the database says. What was to be written may have been written or not:
+    /// read again before deciding again.
     #[error("the store at {path} failed: {message}")]
     Failed { path: String, message: String },
 }
@@ -130,13 +207,17 @@ pub trait Store: Send + Sync {
     /// one transaction. With a trigger key that was used before, answers that run and writes nothing.
     async fn create_run(&self, new: NewRun) -> Result<RunId, Error>;
 
-    /// Appends to all the journals or to none. Durable when it returns.
+    /// Appends to all the journals or to none, in the order given (a journal may come twice, the
+    /// second time at what the first leaves). Durable when it returns; once called it happens, even
+    /// when nobody waits for the answer any more.
+    ///
+    /// [`Error::NotFound`] for a run that was never created, and for rows without a journal.
     async fn append(&self, batch: Vec<Append>) -> Result<(), Error>;
 
     /// The events of a journal after `after`, in order; empty when there are none.
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Recorded>, Error>;
 
-    /// Runs, newest first.
+    /// Runs, the one created last first.
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, Error>;
 
     /// Fleets by name.

@@ -1,0 +1,193 @@
+//! What one transaction is going to write: requests are checked one after the other against what is
+//! known to stand in the store, and those that are admitted are collected. No database here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use crate::ids::{FleetId, PipelineName, RunId, StreamId};
+use crate::run::event::FORMAT;
+use crate::store::{Append, Error, Event, FleetRow, NewRun, Row, RunRow};
+
+/// What a caller wants written, all of it or nothing.
+#[derive(Debug)]
+pub enum Request {
+    Create(NewRun),
+    Append(Vec<Encoded>),
+}
+
+/// An append whose events are text already: encoding is the caller's work, not the writer's.
+#[derive(Debug)]
+pub struct Encoded {
+    append: Append,
+    payloads: Vec<String>,
+}
+
+impl Encoded {
+    pub fn new(append: Append) -> Result<Self, Error> {
+        append.check()?;
+        let payloads: Result<_, _> =
+            append.events.iter().map(|(_, event)| encode(&append.stream, event)).collect();
+        Ok(Self { payloads: payloads?, append })
+    }
+}
+
+impl Request {
+    /// About how much it writes, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Create(new) => new.origin.pipeline.len(),
+            Self::Append(batch) => batch.iter().flat_map(|append| &append.payloads).map(String::len).sum(),
+        }
+    }
+
+    pub fn streams(&self) -> impl Iterator<Item = &StreamId> {
+        let batch = match self {
+            Self::Create(_) => &[],
+            Self::Append(batch) => batch.as_slice(),
+        };
+        batch.iter().map(|encoded| &encoded.append.stream)
+    }
+
+    pub fn creates(&self) -> Option<&NewRun> {
+        match self {
+            Self::Create(new) => Some(new),
+            Self::Append(_) => None,
+        }
+    }
+}
+
+/// What was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    Created(RunId),
+    Appended,
+}
+
+/// What stands in the store and what the draft adds to it.
+#[derive(Debug, Default)]
+pub struct Draft {
+    pub heads: HashMap<StreamId, u64>,
+    pub numbers: HashMap<PipelineName, u64>,
+    pub triggers: HashMap<String, RunId>,
+    events: Vec<EventRow>,
+    runs: BTreeMap<RunId, RunRow>,
+    fleets: BTreeMap<FleetId, FleetRow>,
+    new_numbers: BTreeMap<PipelineName, u64>,
+    new_triggers: BTreeMap<String, RunId>,
+}
+
+/// stream, sequence, format, at, payload
+type EventRow = (StreamId, u64, u32, i64, String);
+
+impl Draft {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.runs.is_empty() && self.fleets.is_empty()
+    }
+
+    /// Adds all of the request, or nothing and says why.
+    pub fn add(&mut self, request: &Request) -> Result<Done, Error> {
+        match request {
+            Request::Create(new) => self.create(new).map(Done::Created),
+            Request::Append(batch) => self.append(batch).map(|()| Done::Appended),
+        }
+    }
+
+    fn create(&mut self, new: &NewRun) -> Result<RunId, Error> {
+        if let Some(run) = new.trigger_key.as_ref().and_then(|key| self.triggers.get(key)) {
+            return Ok(run.clone());
+        }
+        let number = self.numbers.get(&new.pipeline).map_or(1, |last| last + 1);
+        let run = RunId::new(new.pipeline.clone(), number);
+        let (event, row) = new.begin(&run);
+        let stream = StreamId::Run(run.clone());
+        let payload = encode(&stream, &event)?;
+        self.events.push((stream.clone(), 1, FORMAT, new.at.as_microsecond(), payload));
+        self.heads.insert(stream, 1);
+        self.runs.insert(run.clone(), row);
+        self.numbers.insert(new.pipeline.clone(), number);
+        self.new_numbers.insert(new.pipeline.clone(), number);
+        if let Some(key) = &new.trigger_key {
+            self.triggers.insert(key.clone(), run.clone());
+            self.new_triggers.insert(key.clone(), run.clone());
+        }
+        Ok(run)
+    }
+
+    fn append(&mut self, batch: &[Encoded]) -> Result<(), Error> {
+        let mut heads: HashMap<&StreamId, u64> = HashMap::new();
+        for Encoded { append, .. } in batch {
+            let stands = || self.heads.get(&append.stream).copied().unwrap_or(0);
+            let head = heads.entry(&append.stream).or_insert_with(stands);
+            append.admit(*head)?;
+            *head += append.events.len() as u64;
+        }
+        for Encoded { append, payloads } in batch {
+            let head = self.heads.entry(append.stream.clone()).or_default();
+            for ((at, _), payload) in append.events.iter().zip(payloads) {
+                *head += 1;
+                let row = (append.stream.clone(), *head, FORMAT, at.as_microsecond(), payload.clone());
+                self.events.push(row);
+            }
+            match &append.row {
+                Row::Run(row) => drop(self.runs.insert(row.run.clone(), row.clone())),
+                Row::Fleet(row) => drop(self.fleets.insert(row.fleet.clone(), row.clone())),
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows for each table as a JSON array of arrays, the way the writer's statement takes them.
+    pub fn rows(&self) -> serde_json::Result<Rows> {
+        let runs: Vec<_> = self.runs.values().map(run_row).collect();
+        let fleets: Vec<_> = self.fleets.values().map(fleet_row).collect();
+        Ok(Rows {
+            events: serde_json::to_string(&self.events)?,
+            runs: serde_json::to_string(&runs)?,
+            fleets: serde_json::to_string(&fleets)?,
+            numbers: serde_json::to_string(&self.new_numbers.iter().collect::<Vec<_>>())?,
+            triggers: serde_json::to_string(&self.new_triggers.iter().collect::<Vec<_>>())?,
+        })
+    }
+}
+
+pub struct Rows {
+    pub events: String,
+    pub runs: String,
+    pub fleets: String,
+    pub numbers: String,
+    pub triggers: String,
+}
+
+fn run_row(row: &RunRow) -> impl Serialize {
+    (
+        StreamId::Run(row.run.clone()),
+        row.run.pipeline.clone(),
+        row.run.number,
+        row.status.clone(),
+        u8::from(row.ended),
+        row.commit.clone(),
+        row.actor.clone(),
+        row.waiting_for.clone(),
+        row.created_at.as_microsecond(),
+        row.updated_at.as_microsecond(),
+    )
+}
+
+fn fleet_row(row: &FleetRow) -> impl Serialize {
+    (
+        StreamId::Fleet(row.fleet.clone()),
+        row.fleet.service.clone(),
+        row.fleet.environment.clone(),
+        u8::from(row.ended),
+        row.updated_at.as_microsecond(),
+    )
+}
+
+fn encode(stream: &StreamId, event: &Event) -> Result<String, Error> {
+    let text = match event {
+        Event::Run(event) => serde_json::to_string(event),
+        Event::Fleet(event) => serde_json::to_string(event),
+    };
+    text.map_err(|_| Error::Illegal { stream: stream.clone(), message: "an event that is no JSON" })
+}

@@ -1,0 +1,173 @@
+//! Journals in a SQLite file, `windlass.db` in the data directory: the embedded default.
+//!
+//! All writes of this process go through one task ([`writer`]) that shares commits; reads have
+//! connections of their own and never wait for it (the write-ahead log lets them see the last
+//! commit). A commit is on the disk before it is answered (`synchronous=FULL`).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqlitePoolOptions;
+use tokio::task::JoinHandle;
+
+use self::draft::{Done, Encoded, Request};
+use self::error::{failed, understand};
+use self::writer::Writer;
+use super::{Append, Error, FleetRow, NewRun, Recorded, Row, RunFilter, RunRow, Store};
+use crate::ids::{RunId, StreamId};
+
+mod draft;
+mod error;
+mod read;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+/// The database in its data directory.
+const FILE: &str = "windlass.db";
+
+/// Journals that a rebuild reads before it writes their rows.
+const REBUILT_AT_ONCE: u32 = 64;
+
+/// A store in a SQLite file.
+pub struct Sqlite {
+    path: PathBuf,
+    readers: SqlitePool,
+    /// None when opened for reading only, or closed.
+    writer: Mutex<Option<Arc<Writer>>>,
+    task: Mutex<Option<JoinHandle<Result<(), Error>>>>,
+}
+
+impl Sqlite {
+    /// Opens the store in `directory`, which exists; makes it when there is none, and brings one of
+    /// an older format up to date. Whoever calls this holds the directory
+    /// ([`Hold`](super::hold::Hold)).
+    ///
+    /// [`Error::Newer`] and [`Error::Damaged`] for files that this program should leave alone: it does.
+    pub async fn open(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(FILE);
+        let connection = schema::connect(&path).await?;
+        let (writer, task) = Writer::start(path.clone(), connection);
+        Ok(Self {
+            readers: readers(&path),
+            path,
+            writer: Mutex::new(Some(Arc::new(writer))),
+            task: Mutex::new(Some(task)),
+        })
+    }
+
+    /// Opens the store in `directory` for reading, also while another process writes to it. `None`
+    /// when there is no store; nothing is created then. Writes answer [`Error::Failed`].
+    pub async fn open_read_only(directory: &Path) -> Result<Option<Self>, Error> {
+        let path = directory.join(FILE);
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => return Err(failed(&path, error.to_string())),
+        }
+        let readers = readers(&path);
+        let mut connection = readers.acquire().await.map_err(|error| understand(&path, error))?;
+        let readable = schema::check(&path, &mut connection).await?;
+        drop(connection);
+        Ok(match readable {
+            schema::Readable::Yes => {
+                Some(Self { path, readers, writer: Mutex::new(None), task: Mutex::new(None) })
+            }
+            schema::Readable::Empty => None,
+        })
+    }
+
+    /// Writes all that waits, and closes the file; the write-ahead log is empty then unless another
+    /// process has the file open. Later calls on the store answer [`Error::Failed`].
+    ///
+    /// A store that is dropped does the same, but nobody hears when it is done.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.readers.close().await;
+        drop(lock(&self.writer).take());
+        let task = lock(&self.task).take();
+        match task {
+            Some(task) => task.await.map_err(|error| failed(&self.path, error.to_string()))?,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the list tables anew from the journals, while the store is in use: `row` folds a whole
+    /// journal into its row. Answers how many rows it wrote.
+    pub async fn rebuild(&self, mut row: impl FnMut(&StreamId, Vec<Recorded>) -> Row) -> Result<u64, Error> {
+        let mut written = 0;
+        let mut position = 0;
+        loop {
+            let streams = read::streams(&self.path, &self.readers, position, REBUILT_AT_ONCE).await?;
+            let Some((last, _)) = streams.last() else { return Ok(written) };
+            position = *last;
+            let mut batch = Vec::with_capacity(streams.len());
+            for (_, stream) in streams {
+                let journal = self.read(&stream, 0).await?;
+                let expected = journal.len() as u64;
+                let row = row(&stream, journal);
+                batch.push(Append { stream, expected, events: Vec::new(), row });
+            }
+            for result in join_all(batch.into_iter().map(|append| self.append(vec![append]))).await {
+                match result {
+                    Ok(()) => written += 1,
+                    // Whoever was quicker wrote a newer row.
+                    Err(Error::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    async fn write(&self, request: Request) -> Result<Done, Error> {
+        let writer = lock(&self.writer).clone();
+        match writer {
+            Some(writer) => writer.write(request).await,
+            None => Err(failed(&self.path, "it is not open for writing")),
+        }
+    }
+}
+
+fn readers(path: &Path) -> SqlitePool {
+    // Without time limits the pool has nothing to wake up for.
+    SqlitePoolOptions::new()
+        .max_connections(read::READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(schema::options(path).read_only(true))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn create_run(&self, new: NewRun) -> Result<RunId, Error> {
+        match self.write(Request::Create(new)).await? {
+            Done::Created(run) => Ok(run),
+            Done::Appended => Err(failed(&self.path, "it answered something else")),
+        }
+    }
+
+    async fn append(&self, batch: Vec<Append>) -> Result<(), Error> {
+        let batch: Result<_, _> = batch.into_iter().map(Encoded::new).collect();
+        self.write(Request::Append(batch?)).await.map(drop)
+    }
+
+    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Recorded>, Error> {
+        read::journal(&self.path, &self.readers, stream, after).await
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, Error> {
+        read::runs(&self.path, &self.readers, filter).await
+    }
+
+    async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
+        read::fleets(&self.path, &self.readers).await
+    }
+}

@@ -1,0 +1,175 @@
+//! Reading journals and lists.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _, SqlitePool, query};
+
+use super::error::{damaged, understand};
+use crate::ids::{FleetId, RunId, StreamId};
+use crate::run::event::FORMAT;
+use crate::store::{Error, Event, FleetRow, Recorded, RunFilter, RunRow};
+
+/// Readers beside each other. A page of the lists needs one for milliseconds.
+pub const READERS: u32 = 4;
+
+pub async fn journal(
+    path: &Path,
+    readers: &SqlitePool,
+    stream: &StreamId,
+    after: u64,
+) -> Result<Vec<Recorded>, Error> {
+    // No journal is longer than SQLite's integers.
+    let from = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows = query(
+        "SELECT sequence, format, at, payload FROM events
+          WHERE stream = $1 AND sequence > $2 ORDER BY sequence",
+    )
+    .bind(stream.to_string())
+    .bind(from)
+    .fetch_all(readers)
+    .await
+    .map_err(|error| understand(path, error))?;
+    let mut journal = Vec::with_capacity(rows.len());
+    for (nth, row) in (1..).zip(&rows) {
+        let (sequence, row) = (after.saturating_add(nth), Fields { path, row });
+        if row.number(0)? != sequence {
+            return Err(damaged(path, format!("{stream} has no event {sequence}")));
+        }
+        let event = decode(path, stream, sequence, row.integer(1)?, row.text(3)?)?;
+        journal.push(Recorded { sequence, at: row.time(2)?, event });
+    }
+    Ok(journal)
+}
+
+fn decode(path: &Path, stream: &StreamId, sequence: u64, format: i64, payload: &str) -> Result<Event, Error> {
+    if format > i64::from(FORMAT) {
+        let path = path.display().to_string();
+        return Err(Error::Newer { path, found: format, known: FORMAT.into() });
+    }
+    let event = match stream {
+        StreamId::Run(_) => serde_json::from_str(payload).map(Event::Run),
+        StreamId::Fleet(_) => serde_json::from_str(payload).map(Event::Fleet),
+    };
+    event.map_err(|error| damaged(path, format!("event {sequence} of {stream}: {error}")))
+}
+
+/// The next journals, by age, after the one that began at `position`; with where each began.
+pub async fn streams(
+    path: &Path,
+    readers: &SqlitePool,
+    position: i64,
+    limit: u32,
+) -> Result<Vec<(i64, StreamId)>, Error> {
+    let rows = query(
+        "SELECT position, stream FROM events
+          WHERE position > $1 AND sequence = 1 ORDER BY position LIMIT $2",
+    )
+    .bind(position)
+    .bind(limit)
+    .fetch_all(readers)
+    .await
+    .map_err(|error| understand(path, error))?;
+    rows.iter().map(|row| Fields { path, row }).map(|row| Ok((row.integer(0)?, row.parsed(1)?))).collect()
+}
+
+pub async fn runs(path: &Path, readers: &SqlitePool, filter: &RunFilter) -> Result<Vec<RunRow>, Error> {
+    // Built from what is asked, so that each question finds its index. Within a pipeline, numbers
+    // are the order of creation.
+    let mut text = "SELECT pipeline, number, status, ended, commit_sha, actor, waiting_for, created_at,
+                           updated_at
+                      FROM runs WHERE true"
+        .to_owned();
+    if filter.pipeline.is_some() {
+        text.push_str(" AND pipeline = $1");
+    }
+    if filter.status.is_some() {
+        text.push_str(" AND status = $2");
+    }
+    if filter.unfinished {
+        text.push_str(" AND ended = 0");
+    }
+    text.push_str(match filter.pipeline {
+        Some(_) => " ORDER BY number DESC LIMIT $3",
+        None => " ORDER BY position DESC LIMIT $3",
+    });
+    let rows = query(AssertSqlSafe(text))
+        .bind(filter.pipeline.as_ref().map(|pipeline| pipeline.as_str()))
+        .bind(filter.status.as_deref())
+        .bind(filter.limit())
+        .fetch_all(readers)
+        .await
+        .map_err(|error| understand(path, error))?;
+    rows.iter().map(|row| run(&Fields { path, row })).collect()
+}
+
+fn run(row: &Fields<'_>) -> Result<RunRow, Error> {
+    Ok(RunRow {
+        run: RunId::new(row.parsed(0)?, row.number(1)?),
+        status: row.text(2)?.to_owned(),
+        ended: row.integer(3)? != 0,
+        commit: match row.optional(4)? {
+            Some(_) => Some(row.parsed(4)?),
+            None => None,
+        },
+        actor: row.text(5)?.to_owned(),
+        waiting_for: row.optional(6)?.map(str::to_owned),
+        created_at: row.time(7)?,
+        updated_at: row.time(8)?,
+    })
+}
+
+pub async fn fleets(path: &Path, readers: &SqlitePool) -> Result<Vec<FleetRow>, Error> {
+    let rows =
+        query("SELECT service, environment, ended, updated_at FROM fleets ORDER BY service, environment")
+            .fetch_all(readers)
+            .await
+            .map_err(|error| understand(path, error))?;
+    rows.iter().map(|row| fleet(&Fields { path, row })).collect()
+}
+
+fn fleet(row: &Fields<'_>) -> Result<FleetRow, Error> {
+    Ok(FleetRow {
+        fleet: FleetId::new(row.parsed(0)?, row.parsed(1)?),
+        ended: row.integer(2)? != 0,
+        updated_at: row.time(3)?,
+    })
+}
+
+/// A row whose columns are what they should be, or the store is damaged.
+struct Fields<'a> {
+    path: &'a Path,
+    row: &'a SqliteRow,
+}
+
+impl<'a> Fields<'a> {
+    fn wrong(&self, column: usize, what: &str) -> Error {
+        damaged(self.path, format!("column {column} of a row is not {what}"))
+    }
+
+    fn integer(&self, column: usize) -> Result<i64, Error> {
+        self.row.try_get(column).map_err(|_| self.wrong(column, "an integer"))
+    }
+
+    fn number(&self, column: usize) -> Result<u64, Error> {
+        u64::try_from(self.integer(column)?).map_err(|_| self.wrong(column, "a count"))
+    }
+
+    fn time(&self, column: usize) -> Result<Timestamp, Error> {
+        Timestamp::from_microsecond(self.integer(column)?).map_err(|_| self.wrong(column, "a time"))
+    }
+
+    fn text(&self, column: usize) -> Result<&'a str, Error> {
+        self.row.try_get(column).map_err(|_| self.wrong(column, "a text"))
+    }
+
+    fn optional(&self, column: usize) -> Result<Option<&'a str>, Error> {
+        self.row.try_get(column).map_err(|_| self.wrong(column, "a text"))
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, column: usize) -> Result<T, Error> {
+        let text = self.text(column)?;
+        text.parse().map_err(|_| self.wrong(column, &format!("a name: {text:?}")))
+    }
+}
