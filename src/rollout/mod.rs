@@ -9,7 +9,13 @@
 //!   are drained as came up, and only from the source;
 //! - an old instance is terminated only after it has drained;
 //! - it ends: in the new release everywhere, or back in the old one everywhere with the reason; a
-//!   failed first rollout ends with no instances.
+//!   failed first rollout ends with no instances. Where the old one cannot be brought back either,
+//!   everything healthy keeps serving and the end says so ([`End::Stranded`]).
+//!
+//! Deliberately absent: memory of what was asked before. The same observation always gives the same
+//! move, so an operation that is repeated because an observation was old names the same members; a
+//! repeated launch is recognised by its key, which is the caller's to choose. An observation may be
+//! old, but not older than the turn back: after that one, look again.
 
 use std::time::Duration;
 
@@ -18,6 +24,7 @@ use jiff::Timestamp;
 use crate::ids::{Digest, InstanceId};
 
 mod plan;
+mod words;
 
 pub use plan::plan;
 
@@ -68,6 +75,8 @@ pub struct Rolling {
     /// Members swapped at a time, at least 1.
     pub batch: u32,
     /// Members above the size that may exist for a while, at least 1: launch before terminate.
+    /// Above what was healthy at the start, where that was more. Members that are draining count
+    /// until they are terminated; those that ended by themselves do not.
     pub surge: u32,
     /// The least healthy capacity; the size unless the author said less.
     pub floor: u32,
@@ -92,6 +101,9 @@ pub struct Desired {
     pub size: u32,
     pub strategy: Rolling,
     pub direction: Direction,
+    /// When the rollout was recorded. A member launched before that tells nothing about the release:
+    /// one that fails is replaced. One launched since then that fails turns the rollout back.
+    pub started_at: Timestamp,
     /// A new member that is not healthy so long after its launch has failed.
     pub patience: Duration,
     /// How many members were healthy when the rollout started.
@@ -101,7 +113,8 @@ pub struct Desired {
 /// One act on the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Launch `count` members of `release`.
+    /// Launch `count` members of `release`. The next observation may not show them yet and the
+    /// same launch be asked for again: the caller gives it the same keys, so that it happens once.
     Launch {
         release: Digest,
         count: u32,
@@ -124,7 +137,8 @@ pub struct Progress {
     /// From 1.
     pub batch: u32,
     pub batches: u32,
-    /// Healthy members of the release that is being rolled out.
+    /// Healthy members of the release that the fleet is moving to: the target, or on the way back
+    /// the source.
     pub ready: u32,
     /// Members of any other release that still exist.
     pub remaining: u32,
@@ -156,8 +170,14 @@ pub enum Move {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Completed,
-    /// The source everywhere, or nothing after a failed first rollout.
+    /// The source everywhere, or nothing after a failed first rollout. Members of the source that
+    /// failed on the way back may still be listed; they have ended, and the next rollout clears them.
     RolledBack {
+        reason: String,
+    },
+    /// Turned back, but the source does not come up either: whatever is healthy, of either release,
+    /// keeps serving. The reason says what was tried and what is left.
+    Stranded {
         reason: String,
     },
 }

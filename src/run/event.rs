@@ -369,6 +369,8 @@ pub enum RolloutEnd {
     Completed,
     /// The old release everywhere; after a failed first rollout, no instances.
     RolledBack { reason: String },
+    /// Turned back, but the old release did not come up either: what was healthy keeps serving.
+    Stranded { reason: String },
 }
 
 /// A fact of a fleet's journal.
