@@ -1,0 +1,171 @@
+//! The forms in which a secret turns up in output.
+
+use std::collections::BTreeSet;
+
+/// What is shorter, in bytes, is not masked, be it a secret, a line of one, or a form of one: three
+/// characters turn up everywhere, and a log that is shredded hides nothing and helps nobody. Whoever
+/// reads secrets from settings says so to their author.
+pub const SHORTEST: usize = 4;
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Columns at which encoders break long base64: PEM and openssl (RFC 7468), MIME and coreutils
+/// (RFC 2045).
+const COLUMNS: [usize; 2] = [64, 76];
+
+/// All forms of `secret`, itself among them: as it is; each of its lines; escaped for JSON, for a
+/// URL and by a shell that traces; in base64 of both alphabets at each alignment.
+pub(super) fn of(secret: &str) -> BTreeSet<Vec<u8>> {
+    let mut forms = BTreeSet::new();
+    for part in std::iter::once(secret).chain([secret.trim()]).chain(secret.lines().map(str::trim)) {
+        if part.len() < SHORTEST {
+            continue;
+        }
+        forms.insert(part.as_bytes().to_vec());
+        forms.extend(json(part));
+        forms.extend(url(part));
+        forms.insert(part.replace('\'', r"'\''").into_bytes());
+    }
+    if secret.len() >= SHORTEST {
+        for alphabet in [STANDARD, URL_SAFE] {
+            forms.extend(base64_forms(secret.as_bytes(), alphabet));
+        }
+    }
+    forms.retain(|form| form.len() >= SHORTEST);
+    forms
+}
+
+/// Inside a JSON string: as most write it, and in ASCII only as Python does.
+fn json(text: &str) -> Vec<Vec<u8>> {
+    let Ok(quoted) = serde_json::to_string(text) else { return Vec::new() };
+    let inner = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+    let mut ascii = String::with_capacity(inner.len());
+    for c in inner.chars() {
+        match c.is_ascii() {
+            true => ascii.push(c),
+            false => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    ascii.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    vec![inner.replace('/', "\\/").into_bytes(), inner.as_bytes().to_vec(), ascii.into_bytes()]
+}
+
+/// Percent-encoded: RFC 3986's unreserved characters kept, or those that JavaScript's
+/// `encodeURIComponent` keeps; a space as `%20` or, in forms, as `+`; digits in either case.
+fn url(text: &str) -> Vec<Vec<u8>> {
+    let encode = |kept: &[u8], upper: bool, space: &str| {
+        let mut out = String::with_capacity(text.len() * 3);
+        for byte in text.bytes() {
+            match byte {
+                b' ' => out.push_str(space),
+                _ if byte.is_ascii_alphanumeric() || kept.contains(&byte) => out.push(char::from(byte)),
+                _ if upper => out.push_str(&format!("%{byte:02X}")),
+                _ => out.push_str(&format!("%{byte:02x}")),
+            }
+        }
+        out.into_bytes()
+    };
+    let mut forms = Vec::new();
+    for kept in [&b"-._~"[..], b"-._~!'()*", b"-._~/"] {
+        for upper in [true, false] {
+            forms.push(encode(kept, upper, "%20"));
+            forms.push(encode(kept, upper, "+"));
+        }
+    }
+    forms
+}
+
+/// The characters of base64 that `secret` alone decides, when 0, 1 or 2 bytes (modulo 3) stand
+/// before it; the whole encoding of it alone, and the lines of that when it is broken.
+fn base64_forms(secret: &[u8], alphabet: &[u8; 64]) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    for before in 0..3 {
+        let mut padded = vec![0; before];
+        padded.extend_from_slice(secret);
+        let encoded = base64(&padded, alphabet);
+        // A character holds 6 bits: those that begin inside the bytes before are not ours, nor is
+        // the last one when it ends beyond the secret.
+        let first = (before * 8).div_ceil(6);
+        let end = padded.len() * 8 / 6;
+        forms.extend(encoded.get(first..end).map(<[u8]>::to_vec));
+    }
+    let mut alone = base64(secret, alphabet);
+    for columns in COLUMNS {
+        if alone.len() > columns {
+            forms.extend(alone.chunks(columns).map(<[u8]>::to_vec));
+        }
+    }
+    alone.resize(alone.len().next_multiple_of(4), b'=');
+    forms.push(alone);
+    forms
+}
+
+/// Base64 without padding (RFC 4648).
+fn base64(bytes: &[u8], alphabet: &[u8; 64]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group =
+            chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for position in 0..=chunk.len() {
+            let index = group >> (18 - 6 * position) & 63;
+            out.extend(alphabet.get(index as usize));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(secret: &str, form: &str) -> bool {
+        of(secret).contains(form.as_bytes())
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let vectors = [("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        for (plain, encoded) in vectors {
+            assert_eq!(base64(plain.as_bytes(), STANDARD), encoded.as_bytes());
+        }
+        assert_eq!(base64(&[0xfb, 0xff], URL_SAFE), b"-_8");
+    }
+
+    #[test]
+    fn base64_is_found_at_each_alignment() {
+        let secret = "correct horse";
+        for before in ["", "x", "xy", "xyz"] {
+            for after in ["", "1", "12"] {
+                let whole = base64(format!("{before}{secret}{after}").as_bytes(), STANDARD);
+                let whole = String::from_utf8(whole).unwrap();
+                let found = of(secret)
+                    .iter()
+                    .any(|form| form.len() >= 15 && whole.contains(std::str::from_utf8(form).unwrap()));
+                assert!(found, "{before:?} {after:?} {whole}");
+            }
+        }
+    }
+
+    #[test]
+    fn escaped_forms() {
+        assert!(has("a\"b\\c/d", r#"a\"b\\c/d"#));
+        assert!(has("\"quoted\"", r#"\"quoted\""#));
+        assert!(has("a/b c&d", "a%2Fb%20c%26d"));
+        assert!(has("a/b c&d", "a%2fb+c%26d"));
+        assert!(has("pässe", r"p\u00e4sse"));
+        assert!(has("it's so", r"it'\''s so"));
+    }
+
+    #[test]
+    fn each_line_of_a_secret_that_is_long_enough() {
+        let key = "-----BEGIN KEY-----\nMIIEvQIBADAN\n  ab\n-----END KEY-----\n";
+        assert!(has(key, "MIIEvQIBADAN") && has(key, key) && has(key, key.trim()));
+        assert!(!has(key, "ab"));
+        assert!(of("abc").is_empty() && of("").is_empty());
+    }
+}
