@@ -11,6 +11,7 @@ pub mod engine;
 pub mod http;
 pub mod ids;
 pub mod ipc;
+pub mod journal;
 pub mod log;
 pub mod pipeline;
 pub mod rollout;

@@ -165,7 +165,11 @@ fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
                     Some(Err(failure)) => format!(": {}", failure.message),
                     _ => String::new(),
                 };
-                decision.wait(i, WaitKind::Retry, format!("attempt {attempt} starts soon, after a pause{why}"));
+                decision.wait(
+                    i,
+                    WaitKind::Retry,
+                    format!("attempt {attempt} starts soon, after a pause{why}"),
+                );
             }
             _ => start(state, facts, i, decision),
         }
@@ -286,7 +290,12 @@ fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
                 && let Some(first) = script.steps.first()
             {
                 let name = first.name.clone();
-                decision.events.push(RunEvent::StepStarted { stage: stage.name.clone(), attempt, step: 1, name });
+                decision.events.push(RunEvent::StepStarted {
+                    stage: stage.name.clone(),
+                    attempt,
+                    step: 1,
+                    name,
+                });
             }
         }
     }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{Actor, Artifact, Cause, Ending, Failure, Image, Inputs, Origin, Outcome, RunEvent, Shipment};
+use super::event::{
+    Actor, Artifact, Cause, Ending, Failure, Image, Inputs, Origin, Outcome, RunEvent, Shipment,
+};
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::graph::Graph;
 use crate::pipeline::model::{Pipeline, RetryOn, Stage};
@@ -104,11 +106,15 @@ pub enum Phase {
     Running,
     /// The last attempt failed in a way that the retry policy covers. Without a time, the next
     /// attempt has not been scheduled yet.
-    Retrying { not_before: Option<Timestamp> },
+    Retrying {
+        not_before: Option<Timestamp>,
+    },
     Succeeded,
     Failed,
     Cancelled,
-    Skipped { reason: String },
+    Skipped {
+        reason: String,
+    },
 }
 
 impl Phase {
@@ -337,7 +343,11 @@ impl RunState {
             RunEvent::EnvironmentEntered { environment, .. } => {
                 let gate = self.gate("environment_entered", environment)?;
                 if gate.hold != Hold::NotYet || gate.rejected.is_some() {
-                    return Err(order("environment_entered", environment, "it was entered or rejected before"));
+                    return Err(order(
+                        "environment_entered",
+                        environment,
+                        "it was entered or rejected before",
+                    ));
                 }
                 gate.hold = Hold::Held;
             }
@@ -463,7 +473,11 @@ impl RunState {
         self.gates.get_mut(environment).ok_or_else(|| order(event, environment, "no stage names it"))
     }
 
-    fn open_gate(&mut self, event: &'static str, environment: &EnvironmentName) -> Result<&mut Gate, Illegal> {
+    fn open_gate(
+        &mut self,
+        event: &'static str,
+        environment: &EnvironmentName,
+    ) -> Result<&mut Gate, Illegal> {
         let gate = self.gate(event, environment)?;
         if gate.reached.is_none() || gate.promoted.is_some() || gate.rejected.is_some() {
             return Err(order(event, environment, "the run does not stand at its gate"));

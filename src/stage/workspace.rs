@@ -111,7 +111,8 @@ impl Workspaces {
     /// Removes workspaces that nobody has touched for a day.
     pub fn sweep(&self) {
         let old = |path: &Path| {
-            let modified = path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
+            let modified =
+                path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
         };
         let attempts = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(4).max_depth(4);
