@@ -20,3 +20,4 @@ pub mod secret;
 pub mod source;
 pub mod stage;
 pub mod store;
+pub mod wake;
