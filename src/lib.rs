@@ -21,3 +21,4 @@ pub mod secret;
 pub mod source;
 pub mod stage;
 pub mod store;
+pub mod wake;

@@ -7,10 +7,16 @@ use clap::Parser;
 enum Command {
     #[command(hide = true)]
     Balancer(windlass::cli::balancer::Args),
+    #[command(hide = true)]
+    Runner(windlass::cli::runner::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
         Command::Balancer(args) => windlass::cli::balancer::run(args),
+        Command::Runner(args) => {
+            windlass::cli::runner::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -1,3 +1,4 @@
 //! cli
 
 pub mod balancer;
+pub mod runner;
