@@ -1,0 +1,2 @@
+fn _todo() {}
+pub async fn balancer() {}
