@@ -71,8 +71,8 @@ impl House {
     }
 
     /// Writes what is still to be written, and lets go of the directory.
-    pub async fn close(self) {
-        self.store.close().await;
+    pub async fn close(self) -> Result<(), store::Error> {
+        self.store.close().await
     }
 }
 

@@ -61,7 +61,10 @@ impl Draft {
         for (i, stage) in self.stages.iter().enumerate() {
             let needs: Vec<String> =
                 (0..i).filter(|n| stage.needs >> n & 1 == 1).map(|n| format!("s{n}")).collect();
-            let _ = writeln!(text, "  s{i}:\n    needs: [{}]", needs.join(", "));
+            let _ = writeln!(text, "  s{i}:");
+            if !needs.is_empty() {
+                let _ = writeln!(text, "    needs: [{}]", needs.join(", "));
+            }
             let _ = writeln!(text, "    retry: {{ attempts: {}, on: [infrastructure] }}", stage.retries);
             if let Some(manual) = stage.environment {
                 let _ = writeln!(text, "    environment: {}", if manual { "manual" } else { "automatic" });

@@ -258,7 +258,7 @@ fn settings(origin: &Origin) -> Result<Settings, Error> {
 /// What the settings say of the environments, as far as the service goes.
 fn places(settings: &Settings, service: &PipelineName) -> BTreeMap<EnvironmentName, Place> {
     let place = |environment: &config::Environment| Place {
-        group: environment.group.to_string(),
+        group: environment.group.word().to_owned(),
         asks: match environment.promotion {
             config::Promotion::Automatic => Asks::Nothing,
             config::Promotion::Manual => Asks::Promotion,

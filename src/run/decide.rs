@@ -320,9 +320,7 @@ fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<In
 fn refuse(state: &RunState, i: usize, failure: Failure, decision: &mut Decision) {
     let stage = state.pipeline.stages[i].name.clone();
     let attempt = state.attempt_number(i) + 1;
-    let inputs = Inputs::default();
-    decision.events.push(RunEvent::AttemptStarted { stage: stage.clone(), attempt, inputs });
-    decision.events.push(RunEvent::AttemptFailed { stage, attempt, failure });
+    decision.events.push(RunEvent::AttemptRefused { stage, attempt, failure });
 }
 
 /// Environments whose last stage has ended.

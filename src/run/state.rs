@@ -154,6 +154,12 @@ pub enum StepPhase {
     Failed(Failure),
 }
 
+impl AttemptState {
+    fn new(inputs: Inputs, started_at: Timestamp) -> Self {
+        Self { inputs, started_at, finished_at: None, timed_out_at: None, steps: Vec::new(), end: None }
+    }
+}
+
 impl RunState {
     /// The state after the journal's first event.
     pub fn begin(at: Timestamp, first: &RunEvent) -> Result<Self, Illegal> {
@@ -226,21 +232,15 @@ impl RunState {
         match event {
             RunEvent::Created { .. } => return Err(Illegal::BeganTwice),
             RunEvent::AttemptStarted { stage, attempt, inputs } => {
-                let i = self.find(stage)?;
-                let state = &mut self.stages[i];
-                let startable = matches!(state.phase, Phase::Pending | Phase::Retrying { .. });
-                if !startable || *attempt as usize != state.attempts.len() + 1 {
-                    return Err(order("attempt_started", stage, "the stage is not about to start it"));
-                }
-                state.attempts.push(AttemptState {
-                    inputs: inputs.clone(),
-                    started_at: at,
-                    finished_at: None,
-                    timed_out_at: None,
-                    steps: Vec::new(),
-                    end: None,
-                });
+                let i = self.push_attempt("attempt_started", stage, *attempt, AttemptState::new(inputs.clone(), at))?;
                 self.move_to(i, Phase::Running);
+            }
+            RunEvent::AttemptRefused { stage, attempt, failure } => {
+                let mut refused = AttemptState::new(Inputs::default(), at);
+                refused.finished_at = Some(at);
+                refused.end = Some(Err(failure.clone()));
+                let i = self.push_attempt("attempt_refused", stage, *attempt, refused)?;
+                self.move_to(i, self.phase_after(i, failure));
             }
             RunEvent::StepStarted { stage, attempt, step, name } => {
                 let attempt = self.running_attempt("step_started", stage, *attempt)?;
@@ -298,14 +298,7 @@ impl RunState {
                     step.finished_at = Some(at);
                 }
                 let i = self.find(stage)?;
-                let phase = match failure.cause {
-                    Cause::Cancelled => Phase::Cancelled,
-                    cause if self.cancel.is_none() && self.may_retry(i, cause) => {
-                        Phase::Retrying { not_before: None }
-                    }
-                    _ => Phase::Failed,
-                };
-                self.move_to(i, phase);
+                self.move_to(i, self.phase_after(i, failure));
             }
             RunEvent::RetryScheduled { stage, attempt, not_before } => {
                 let i = self.find(stage)?;
@@ -391,7 +384,8 @@ impl RunState {
             attempt(stage, number)?.steps.get((step as usize).checked_sub(1)?)
         };
         match event {
-            RunEvent::AttemptStarted { stage, attempt: number, .. } => attempt(stage, *number).is_some(),
+            RunEvent::AttemptStarted { stage, attempt: number, .. }
+            | RunEvent::AttemptRefused { stage, attempt: number, .. } => attempt(stage, *number).is_some(),
             RunEvent::StepStarted { stage, attempt, step, .. } => step_of(stage, *attempt, *step).is_some(),
             RunEvent::StepNoted { stage, attempt, step, key, value } => {
                 step_of(stage, *attempt, *step).is_some_and(|step| step.notes.get(key) == Some(value))
@@ -483,6 +477,32 @@ impl RunState {
             return Err(order(event, environment, "the run does not stand at its gate"));
         }
         Ok(gate)
+    }
+
+    fn push_attempt(
+        &mut self,
+        event: &'static str,
+        stage: &StageName,
+        number: u32,
+        attempt: AttemptState,
+    ) -> Result<usize, Illegal> {
+        let i = self.find(stage)?;
+        let state = &mut self.stages[i];
+        let startable = matches!(state.phase, Phase::Pending | Phase::Retrying { .. });
+        if !startable || number as usize != state.attempts.len() + 1 {
+            return Err(order(event, stage, "the stage is not about to start it"));
+        }
+        state.attempts.push(attempt);
+        Ok(i)
+    }
+
+    /// Where a stage stands after its last attempt failed.
+    fn phase_after(&self, i: usize, failure: &Failure) -> Phase {
+        match failure.cause {
+            Cause::Cancelled => Phase::Cancelled,
+            cause if self.cancel.is_none() && self.may_retry(i, cause) => Phase::Retrying { not_before: None },
+            _ => Phase::Failed,
+        }
     }
 
     fn may_retry(&self, i: usize, cause: Cause) -> bool {

@@ -84,7 +84,8 @@ impl Workspaces {
     /// A self-contained clone of the run's commit at `directory`.
     pub async fn clone_commit(&self, work: &Work, directory: &Path) -> Result<(), Failure> {
         let (address, commit) = commit(work)?;
-        self.sources
+        let sources: &Sources = &self.sources;
+        sources
             .clone_into(&address, &commit.sha, &commit.branch, directory)
             .await
             .map_err(|error| Failure::infrastructure(format!("the commit cannot be cloned: {error}")))
