@@ -40,6 +40,7 @@ mod tests;
 mod tree;
 
 pub use objects::LocalObjects;
+pub(in crate::cloud) use ports::free as free_port;
 pub use process::GRACE;
 
 /// Images and instances below a data directory.
