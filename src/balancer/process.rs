@@ -28,6 +28,9 @@ use crate::ids::FleetId;
 /// Without a listener for so long, nobody needs the process.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// How long a process that is ending may hold the lock: its own grace, and that of its predecessors.
+const LOCKED: Duration = Duration::from_secs(20);
+
 /// What open requests get when the process is asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -87,7 +90,16 @@ pub(super) struct Keys {
 /// What a process starts with.
 pub(super) struct Estate {
     pub keys: Keys,
-    pub fleets: Vec<(SavedFleet, Option<std::net::TcpListener>, Option<(u32, OpenRequests)>)>,
+    pub fleets: Vec<Heirloom>,
+}
+
+/// A fleet from before.
+pub(super) struct Heirloom {
+    pub saved: SavedFleet,
+    /// `None` when its port is taken by another program.
+    pub socket: Option<std::net::TcpListener>,
+    /// What the process has open that handed it over.
+    pub elsewhere: Option<(u32, OpenRequests)>,
 }
 
 pub(super) struct Process {
@@ -153,8 +165,8 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<(), StartErro
         .map_err(failed("signals"))?;
 
     let process = Process::new(options.data, estate.keys);
-    for (saved, socket, elsewhere) in estate.fleets {
-        process.restore(saved, socket, elsewhere);
+    for heirloom in estate.fleets {
+        process.restore(heirloom);
     }
     if let Some(predecessor) = predecessor {
         process.predecessors.spawn(predecessor.follow(process.clone()));
@@ -193,7 +205,7 @@ async fn fresh(data: &Path) -> Result<Estate, StartError> {
     let locked = tokio::task::spawn_blocking(move || {
         flock(&file, FlockOperation::LockExclusive).map(|()| file).map_err(io::Error::from)
     });
-    let file = match tokio::time::timeout(GRACE, locked).await {
+    let file = match tokio::time::timeout(LOCKED, locked).await {
         Err(_) => return Err(StartError::Held(path.display().to_string())),
         Ok(Err(error)) => return Err(failed(io::Error::other(error))),
         Ok(Ok(file)) => file.map_err(failed)?,
@@ -211,7 +223,7 @@ async fn fresh(data: &Path) -> Result<Estate, StartError> {
                 None
             }
         };
-        fleets.push((fleet, socket, None));
+        fleets.push(Heirloom { saved: fleet, socket, elsewhere: None });
     }
     Ok(Estate { keys: Keys { lock: file.into(), admin: admin.into() }, fleets })
 }
@@ -252,12 +264,8 @@ impl Process {
         })
     }
 
-    fn restore(
-        &self,
-        saved: SavedFleet,
-        socket: Option<std::net::TcpListener>,
-        elsewhere: Option<(u32, OpenRequests)>,
-    ) {
+    fn restore(&self, heirloom: Heirloom) {
+        let Heirloom { saved, socket, elsewhere } = heirloom;
         let fleet = self.new_fleet(saved.listener);
         // Before the first connection is taken.
         fleet.restore(saved.targets, elsewhere);
@@ -385,7 +393,8 @@ impl Process {
         Ok((descriptors, names))
     }
 
-    /// Lets another process decide from now on; answers what is open here.
+    /// Lets another process decide from now on; answers what is open here. The caller cancels `left`
+    /// as soon as the other process knows that.
     pub async fn leave(&self) -> Vec<(FleetId, OpenRequests)> {
         self.saver.stop().await;
         lock(&self.keys).take();
@@ -394,7 +403,6 @@ impl Process {
             open.push((id.clone(), entry.fleet.relay()));
             entry.door = None;
         }
-        self.left.cancel();
         open
     }
 
