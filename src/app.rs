@@ -1,1 +1,149 @@
-//! app
+//! Wiring: the only place that names concrete adapters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::artifact::Shelf;
+use crate::balancer;
+use crate::clock::SystemClock;
+use crate::cloud::local::{Local, LocalObjects};
+use crate::cloud::{Balancer, Cloud, Compute, Objects};
+use crate::config::Settings;
+use crate::engine::{Engine, Parts, Slots, Surveyor};
+use crate::ids::CommitSha;
+use crate::run::event::{Origin, Shipment};
+use crate::runner;
+use crate::source::{Address, Sources};
+use crate::stage::{self, Stage, Workspaces};
+use crate::store::hold::{Hold, HoldError};
+use crate::store::sqlite::Sqlite;
+use crate::store::{self, Store};
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the path of this program cannot be told: {0}")]
+    Program(std::io::Error),
+}
+
+/// A data directory that this process holds, and all that works on it.
+pub struct House {
+    pub data: PathBuf,
+    pub engine: Engine,
+    pub sources: Arc<Sources>,
+    pub cloud: Cloud,
+    pub balancer: Arc<balancer::Client>,
+    store: Arc<Sqlite>,
+    // Last, so that everything above is gone when somebody else takes the directory.
+    _hold: Hold,
+}
+
+impl House {
+    /// Takes hold of `data` and opens what is in it. `what` tells a second holder who we are:
+    /// `windlass run`.
+    pub async fn open(data: &Path, what: &str, settings: &Settings) -> Result<Self, Error> {
+        let hold = Hold::take(data, what)?;
+        let data = data.canonicalize().map_err(Error::Program)?;
+        let store = Arc::new(Sqlite::open(&data).await?);
+        let (cloud, balancer) = cloud(&data)?;
+        let sources = Arc::new(Sources::new(&data));
+        let shelf = Arc::new(Shelf::new(data.join("artifacts")));
+        let workspaces = Workspaces { data: data.clone(), sources: sources.clone(), shelf };
+        let runner = runner::Client::new(data.clone(), program()?);
+        let engine = Engine::new(Parts {
+            data: data.clone(),
+            store: store.clone(),
+            clock: Arc::new(SystemClock),
+            stages: stages(&store, &cloud, &workspaces, &runner),
+            surveyor: Arc::new(GitSurveyor(sources.clone())),
+            cloud: cloud.clone(),
+            slots: Slots::new(settings.runner.slots),
+        });
+        tokio::task::spawn_blocking(move || workspaces.sweep());
+        Ok(Self { data, engine, sources, cloud, balancer, store, _hold: hold })
+    }
+
+    /// Writes what is still to be written, and lets go of the directory.
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// The store of a directory that somebody else may hold, for reading; `None` when there is none.
+pub async fn read_store(data: &Path) -> Result<Option<Arc<dyn Store>>, Error> {
+    let store = Sqlite::open_read_only(data).await?;
+    Ok(store.map(|store| Arc::new(store) as Arc<dyn Store>))
+}
+
+/// The cloud of a data directory.
+pub fn cloud(data: &Path) -> Result<(Cloud, Arc<balancer::Client>), Error> {
+    let compute: Arc<dyn Compute> = Arc::new(Local::new(data.to_owned()));
+    let balancer = Arc::new(balancer::Client::new(data.to_owned(), program()?));
+    let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(data.join("objects")));
+    Ok((Cloud { compute, balancer: balancer.clone() as Arc<dyn Balancer>, objects }, balancer))
+}
+
+/// This program, as runner and balancer start it.
+fn program() -> Result<PathBuf, Error> {
+    std::env::current_exe().map_err(Error::Program)
+}
+
+fn stages(
+    store: &Arc<Sqlite>,
+    cloud: &Cloud,
+    workspaces: &Workspaces,
+    runner: &runner::Client,
+) -> BTreeMap<&'static str, Arc<dyn Stage>> {
+    let store: Arc<dyn Store> = store.clone();
+    let checkout = stage::checkout::Checkout { sources: workspaces.sources.clone() };
+    let script = stage::script::Script {
+        workspaces: workspaces.clone(),
+        runner: runner.clone(),
+        store: store.clone(),
+        cloud: cloud.clone(),
+    };
+    let upload = stage::upload::Upload { workspaces: workspaces.clone(), objects: cloud.objects.clone() };
+    let bake = stage::bake::Bake {
+        workspaces: workspaces.clone(),
+        runner: runner.clone(),
+        store: store.clone(),
+        compute: cloud.compute.clone(),
+    };
+    let deploy = stage::deploy::Deploy { store, cloud: cloud.clone() };
+    let certify = stage::certify::Certify { compute: cloud.compute.clone() };
+    BTreeMap::from([
+        ("checkout", Arc::new(checkout) as Arc<dyn Stage>),
+        ("script", Arc::new(script)),
+        ("upload", Arc::new(upload)),
+        ("bake", Arc::new(bake)),
+        ("deploy", Arc::new(deploy)),
+        ("certify", Arc::new(certify)),
+    ])
+}
+
+/// Finds out from git what a promotion would ship.
+struct GitSurveyor(Arc<Sources>);
+
+#[async_trait]
+impl Surveyor for GitSurveyor {
+    async fn survey(&self, origin: &Origin, running: &CommitSha) -> Result<Shipment, String> {
+        let (Some(source), Some(commit)) = (&origin.source, &origin.commit) else {
+            return Err("the run has no commit to compare with what runs".to_owned());
+        };
+        let address = Address::parse(source, Path::new("/")).map_err(|error| error.to_string())?;
+        let between = self.0.between(&address, running, &commit.sha).await.map_err(|error| error.to_string())?;
+        Ok(Shipment {
+            commits: between.commits,
+            files: between.files,
+            rollback: between.rollback,
+            ..Shipment::default()
+        })
+    }
+}

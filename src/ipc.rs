@@ -59,6 +59,11 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         Self(FramedRead::new(inner, LinesCodec::new_with_max_length(MESSAGE_LIMIT)))
     }
 
+    /// What it reads from, for what is no message: descriptors that come beside them.
+    pub fn get_ref(&self) -> &R {
+        self.0.get_ref()
+    }
+
     /// The next message; `None` at the end of the stream. A line that is no such message is an
     /// error of kind `InvalidData`.
     pub async fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {

@@ -478,6 +478,8 @@ fn check_end(scene: &Scene) {
         End::Stranded { reason } => {
             assert!(reason.contains("on the way back"), "{reason}");
             assert!(!scene.first, "an empty fleet can always be reached");
+            let source = Which::Source.release();
+            assert!(members.iter().all(|m| m.release == source || healthy(m)), "{members:#?}");
             assert!(!good(scene.source) || !calm, "the source would have come up: {reason}");
         }
     }

@@ -304,15 +304,15 @@ impl Driver {
 
     /// Asks `decide` until it has nothing more to say.
     fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
-        let slots = &self.shared.parts.slots;
+        let slots = self.shared.parts.slots.clone();
         loop {
             let taken = draft.slots.len() as u32;
-            let facts = |free_slots| Facts { now, free_slots, slots: slots.capacity(), places: &self.places };
-            let mut decision = decide(&self.state, &facts(0));
-            let mut granted = Vec::new();
-            if decision.slots_wanted > 0 {
-                granted = slots.take(decision.slots_wanted);
-                decision = decide(&self.state, &facts(granted.len() as u32));
+            let mut facts = Facts { now, free_slots: 0, slots: slots.capacity(), places: &self.places };
+            let mut decision = decide(&self.state, &facts);
+            let granted = slots.take(decision.slots_wanted);
+            if !granted.is_empty() {
+                facts.free_slots = granted.len() as u32;
+                decision = decide(&self.state, &facts);
             }
             for event in &decision.events {
                 self.state

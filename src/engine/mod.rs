@@ -12,17 +12,19 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
+use crate::cloud::{self, Cloud};
 use crate::config::{self, Settings};
-use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId};
+use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::{Asks, Place};
 use crate::run::event::{Actor, Origin, Shipment};
-use crate::run::state::{Illegal, RunState};
+use crate::run::state::Illegal;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
 use crate::store::{self, NewRun, Store};
 
 mod drive;
+pub mod fleets;
 mod journal;
 mod slots;
 
@@ -40,6 +42,12 @@ pub enum Error {
     Journal { run: RunId, illegal: Illegal },
     #[error("{0}")]
     Settings(String),
+    #[error("there is no fleet {0}: windlass status lists those there are")]
+    NoFleet(FleetId),
+    #[error("{holder} holds {fleet}: cancel it first, with windlass cancel {holder}")]
+    Held { fleet: FleetId, holder: RunId },
+    #[error("the cloud does not do it: {0}")]
+    Cloud(cloud::Error),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the run's driver went away before it answered; ask again")]
@@ -62,6 +70,7 @@ pub struct Parts {
     /// By [`crate::pipeline::model::Kind::word`].
     pub stages: BTreeMap<&'static str, Arc<dyn Stage>>,
     pub surveyor: Arc<dyn Surveyor>,
+    pub cloud: Cloud,
     pub slots: Slots,
 }
 
@@ -147,6 +156,17 @@ impl Engine {
             // The driver ended meanwhile: the journal answers.
         }
         act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await
+    }
+
+    /// Every fleet that was not taken down.
+    pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
+        fleets::list(self.store().as_ref(), &self.0.parts.cloud).await
+    }
+
+    /// Takes a fleet down. `say` is told what happens.
+    pub async fn down(&self, fleet: &FleetId, actor: Actor, say: impl FnMut(String)) -> Result<(), Error> {
+        let parts = &self.0.parts;
+        fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await
     }
 
     /// The run as it is now.

@@ -1,4 +1,78 @@
-//! PURE. What the author wrote.
+//! PURE. What the author wrote: from the text of a pipeline file to a [`model::Pipeline`] that is
+//! always legal, or to *all* that is wrong with the file, each problem with its place.
+//!
+//! [`yaml`] gives a tree in which every value knows its place; [`shape`] holds it against the table of
+//! [`keys`]; [`spec`] takes it apart; `check` holds the meaning against the rules and makes the model.
+//! No input makes any of it panic or run long.
+//!
+//! Deliberately absent: reading files, the settings (a pipeline sees [`Surroundings`] only), and what
+//! happens in a run.
+
+use std::borrow::Cow;
 
 pub mod expression;
+pub mod graph;
+pub mod keys;
 pub mod model;
+pub mod problem;
+pub mod schema;
+pub mod shape;
+pub mod text;
+pub mod yaml;
+
+mod check;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use check::{Place, STAGES_LIMIT, Surroundings};
+pub use problem::{Problem, Problems, Severity};
+
+/// The annotated pipeline file in which every key appears.
+pub const REFERENCE: &str = include_str!("reference.yaml");
+
+/// Reads the text of a pipeline file. `file` is its name in messages. Environments, fleets and
+/// secrets are not checked; see [`read_in`].
+pub fn read(text: &str, file: &str) -> Result<model::Pipeline, Problems> {
+    result(examine(text, file, None))
+}
+
+/// Reads the text of a pipeline file, and checks that everything it counts on is there.
+pub fn read_in(text: &str, file: &str, surroundings: &Surroundings) -> Result<model::Pipeline, Problems> {
+    result(examine(text, file, Some(surroundings)))
+}
+
+/// The pipeline, unless there are errors, and every problem, warnings too.
+pub fn examine(
+    text: &str,
+    file: &str,
+    surroundings: Option<&Surroundings>,
+) -> (Option<model::Pipeline>, Problems) {
+    let mut problems = Problems::new(file, text);
+    let Some(root) = yaml::read(text, &mut problems) else { return (None, problems.sorted()) };
+    shape::check(&keys::FILE, &root, "the pipeline", text, &mut problems);
+    let spec = spec::Pipeline::of(&root);
+    let pipeline = check::check(&spec, text, surroundings, &mut problems);
+    if pipeline.is_none() && !problems.has_errors() {
+        problems
+            .error(0..0, "this pipeline is not understood")
+            .help("this is a defect of Windlass; please report the file");
+    }
+    (pipeline, problems.sorted())
+}
+
+fn result((pipeline, problems): (Option<model::Pipeline>, Problems)) -> Result<model::Pipeline, Problems> {
+    pipeline.ok_or(problems)
+}
+
+/// The text of a file's bytes, which must be UTF-8.
+pub fn decode<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Problems> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good: Cow<'_, str> = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let mut problems = Problems::new(file, &good);
+        problems
+            .error(good.len()..good.len(), "the file is not UTF-8: a byte here is no part of a character")
+            .help("save it as UTF-8");
+        problems
+    })
+}

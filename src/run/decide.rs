@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::event::{Actor, Cause, Ending, Failure, Inputs, RunEvent};
 use super::state::{Hold, Phase, RunState};
 use crate::ids::{Digest, EnvironmentName};
-use crate::pipeline::expression::Context;
+use crate::pipeline::expression::{Context, StageContext};
 use crate::pipeline::model::{Kind, Stage};
 
 /// What the world has to say, besides the journal.
@@ -363,15 +363,19 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
     }
     context.params = state.origin.params.clone();
     for ancestor in state.graph.ancestors(i).iter() {
-        let name = state.pipeline.stages[ancestor].name.to_string();
+        let status = match state.stages[ancestor].phase {
+            Phase::Succeeded => "succeeded",
+            Phase::Failed => "failed",
+            Phase::Cancelled => "cancelled",
+            _ => "skipped",
+        };
+        context.failure |= status == "failed";
         let outputs = state.outcome(ancestor).map(|outcome| outcome.outputs.clone()).unwrap_or_default();
-        context.outputs.insert(name, outputs);
-        match state.stages[ancestor].phase {
-            Phase::Failed => context.failed = true,
-            Phase::Cancelled => context.cancelled = true,
-            _ => {}
-        }
+        let name = state.pipeline.stages[ancestor].name.clone();
+        context.stages.insert(name, StageContext { status: status.to_owned(), outputs });
     }
+    context.success = state.graph.needs(i).iter().all(|need| state.stages[*need].phase == Phase::Succeeded);
+    context.cancelled = state.cancel.is_some();
     if let Some(environment) = &stage.environment {
         context.environment.insert("name".into(), environment.to_string());
         if let Some(place) = places.get(environment) {

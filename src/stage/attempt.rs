@@ -54,6 +54,12 @@ pub struct Attempt {
     deferred: Vec<RunEvent>,
 }
 
+/// What comes next in an attempt; see [`Attempt::next`].
+pub enum Next<T> {
+    Done(T),
+    Do(Step),
+}
+
 /// A step under way.
 pub struct Step {
     pub id: StepId,
@@ -68,28 +74,17 @@ impl Attempt {
         Self { work: Arc::new(work), data: data.to_owned(), journal, stop, taken: 0, deferred: Vec::new() }
     }
 
-    /// Does a step, unless the journal knows that it succeeded: then its result is answered again.
-    pub async fn step<T, W>(&mut self, name: &str, work: W) -> Result<T, Failure>
-    where
-        T: Serialize + DeserializeOwned,
-        W: AsyncFnOnce(&mut Step) -> Result<T, Failure>,
-    {
-        if let Some(done) = self.recall() {
-            return done;
+    /// The next step: its result, if the journal knows that it succeeded, or the step to be done,
+    /// whose intent is durable when this returns. Hand it to [`Attempt::finish`] when it is done.
+    pub async fn next<T: DeserializeOwned>(&mut self, name: &str) -> Result<Next<T>, Failure> {
+        if let Some(StepPhase::Succeeded { result }) = self.recorded().map(|step| &step.phase) {
+            let result = serde_json::from_value(result.clone()).map_err(|error| {
+                Failure::infrastructure(format!("the recorded result of “{name}” cannot be read: {error}"))
+            })?;
+            self.taken += 1;
+            return Ok(Next::Done(result));
         }
-        let mut step = self.begin(name).await?;
-        let done = work(&mut step).await;
-        self.finish(step, done).await
-    }
-
-    /// Answers the next step from the journal, if it succeeded before.
-    fn recall<T: DeserializeOwned>(&mut self) -> Option<Result<T, Failure>> {
-        let StepPhase::Succeeded { result } = &self.recorded()?.phase else { return None };
-        let result = serde_json::from_value(result.clone()).map_err(|error| {
-            Failure::infrastructure(format!("the recorded result of a step cannot be read: {error}"))
-        });
-        self.taken += 1;
-        Some(result)
+        Ok(Next::Do(self.begin(name).await?))
     }
 
     /// What the journal knows of the next step.
@@ -132,10 +127,8 @@ impl Attempt {
             step.say(&failure.message);
         }
         let log_bytes = step.log.length();
-        let result = match &done {
-            Ok(value) => Ok(serde_json::to_value(value).unwrap_or_default()),
-            Err(failure) => Err(failure.clone()),
-        };
+        let result = done.as_ref().map(|value| serde_json::to_value(value).unwrap_or_default());
+        let result = result.map_err(Clone::clone);
         self.ended(&step.id, result, None, log_bytes);
         done
     }

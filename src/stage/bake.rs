@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::shell::{STOP_BOUND, Shell, environment, secrets};
 use super::upload::failed;
 use super::workspace::{Workspaces, blocking, make};
-use super::{Attempt, Stage, Work};
+use super::{Attempt, Next, Stage, Step, Work};
 use crate::artifact::Shelf;
-use crate::cloud::{BuildRequest, Compute, ImageRequest, Parent, Provisioning, Tags};
+use crate::cloud::{BuildRequest, Compute, ImageRecord, ImageRequest, Parent, Provisioning, Tags};
 use crate::engine::load_fleet;
-use crate::ids::{Digest, FleetId, ImageId};
+use crate::ids::{ArtifactName, Digest, FleetId, ImageId};
 use crate::pipeline::model::{self, Base, Kind};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
 use crate::runner;
@@ -48,6 +48,19 @@ struct Content {
     digest: Digest,
 }
 
+impl Recipe {
+    fn tell(&self, step: &mut Step) {
+        step.say(&match &self.parent {
+            Some(parent) => format!("parent {parent}"),
+            None => "no image runs there yet: starting from the base".to_owned(),
+        });
+        step.say(&format!("image key {}", self.key));
+        if let Some(found) = &self.found {
+            step.say(&format!("the same image exists already: {} ({})", found.name, found.id));
+        }
+    }
+}
+
 #[async_trait]
 impl Stage for Bake {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
@@ -56,37 +69,32 @@ impl Stage for Bake {
             return Err(Failure::infrastructure("a bake stage without a bake; this is a defect"));
         };
         let artifacts = chosen(&work, bake)?;
-        let stop = attempt.stop_signal();
-        let recipe = attempt
-            .step("Resolve parent", async |step| {
-                let recipe = self.resolve(&work, bake, &artifacts);
-                let recipe = super::attempt::unless_stopped(stop, recipe).await?;
-                step.say(&match &recipe.parent {
-                    Some(parent) => format!("parent {parent}"),
-                    None => "no image runs there yet: starting from the base".to_owned(),
-                });
-                step.say(&format!("image key {}", recipe.key));
-                if let Some(found) = &recipe.found {
-                    step.say(&format!("the same image exists already: {} ({})", found.name, found.id));
+        let recipe: Recipe = match attempt.next("Resolve parent").await? {
+            Next::Done(recipe) => recipe,
+            Next::Do(mut step) => {
+                let recipe = attempt.unless_stopped(self.resolve(&work, bake, &artifacts)).await;
+                if let Ok(recipe) = &recipe {
+                    recipe.tell(&mut step);
                 }
-                Ok(recipe)
-            })
-            .await?;
+                attempt.finish(step, recipe).await?
+            }
+        };
         if let Some(image) = recipe.found.clone() {
             self.workspaces.remove(&work.id).await;
             return Ok(outcome(image));
         }
         attempt.check_stop()?;
         let request = self.request(&work, &recipe, &artifacts);
-        let directory: PathBuf = attempt
-            .step("Launch builder", async |step| {
-                self.lay_out(&work, &recipe, &artifacts).await?;
-                let builder = self.compute.launch_builder(&request).await.map_err(failed)?;
-                let Provisioning::Here { directory } = builder.provisioning;
-                step.say(&format!("builder {} is ready", builder.key));
-                Ok(directory)
-            })
-            .await?;
+        let directory: PathBuf = match attempt.next("Launch builder").await? {
+            Next::Done(directory) => directory,
+            Next::Do(mut step) => {
+                let builder = self.launch(&work, &recipe, &artifacts, &request).await;
+                if let Ok(directory) = &builder {
+                    step.say(&format!("provisioning in {}", directory.display()));
+                }
+                attempt.finish(step, builder).await?
+            }
+        };
         self.provision(attempt, &work, bake, directory).await?;
         attempt.check_stop()?;
         let image = ImageRequest {
@@ -96,20 +104,17 @@ impl Stage for Bake {
             commit: work.origin.commit.as_ref().map(|commit| commit.sha.clone()),
             start: bake.start.clone(),
         };
-        let image = attempt
-            .step("Create image", async |step| {
-                let record = self.compute.create_image(&request, &image).await.map_err(failed)?;
-                step.say(&format!("{} is {}", record.name, record.id));
-                Ok(Image {
-                    id: record.id,
-                    name: record.name,
-                    key: record.key,
-                    parent: record.parent,
-                    commit: record.commit,
-                    run: record.run,
-                })
-            })
-            .await?;
+        let image: Image = match attempt.next("Create image").await? {
+            Next::Done(image) => image,
+            Next::Do(mut step) => {
+                let created = self.compute.create_image(&request, &image).await;
+                let created = created.map(as_recorded).map_err(failed);
+                if let Ok(image) = &created {
+                    step.say(&format!("{} is {}", image.name, image.id));
+                }
+                attempt.finish(step, created).await?
+            }
+        };
         self.workspaces.remove(&work.id).await;
         Ok(outcome(image))
     }
@@ -163,14 +168,7 @@ impl Bake {
         })
         .await?;
         let key = key(bake, parent.as_ref(), base.as_ref(), artifacts, &files);
-        let found = self.compute.find_image(&key).await.map_err(failed)?.map(|record| Image {
-            id: record.id,
-            name: record.name,
-            key: record.key,
-            parent: record.parent,
-            commit: record.commit,
-            run: record.run,
-        });
+        let found = self.compute.find_image(&key).await.map_err(failed)?.map(as_recorded);
         Ok(Recipe { parent, base, files, key, found })
     }
 
@@ -182,6 +180,20 @@ impl Bake {
             .await
             .map_err(|error| Failure::infrastructure(error.to_string()))?;
         Ok(fleet.current.map(|current| current.image.id))
+    }
+
+    /// Launches the builder, and answers where the provision commands run.
+    async fn launch(
+        &self,
+        work: &Work,
+        recipe: &Recipe,
+        artifacts: &[Artifact],
+        request: &BuildRequest,
+    ) -> Result<PathBuf, Failure> {
+        self.lay_out(work, recipe, artifacts).await?;
+        let builder = self.compute.launch_builder(request).await.map_err(failed)?;
+        let Provisioning::Here { directory } = builder.provisioning;
+        Ok(directory)
     }
 
     /// Lays out what goes into the builder, from the shelf.
@@ -241,7 +253,7 @@ impl Bake {
 
 /// The artifacts that go into the image.
 fn chosen(work: &Work, bake: &model::Bake) -> Result<Vec<Artifact>, Failure> {
-    let find = |name| {
+    let find = |name: &ArtifactName| {
         let found = work.artifacts.iter().find(|artifact| artifact.name == *name).cloned();
         found.ok_or_else(|| Failure::policy(format!("artifact {name} was not made by the stages before")))
     };
@@ -288,6 +300,12 @@ fn key(
     }
     add("start", &bake.start);
     Digest::of(text.as_bytes())
+}
+
+/// An image as a run records it.
+fn as_recorded(record: ImageRecord) -> Image {
+    let ImageRecord { id, name, key, parent, commit, run, .. } = record;
+    Image { id, name, key, parent, commit, run }
 }
 
 fn outcome(image: Image) -> Outcome {

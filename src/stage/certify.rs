@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::upload::failed;
-use super::{Attempt, Stage, Work};
+use super::{Attempt, Next, Stage, Work};
 use crate::cloud::Compute;
 use crate::run::event::{Failure, Outcome};
 
@@ -19,13 +19,13 @@ impl Stage for Certify {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
         let image = attempt.work.image.clone();
         let image = image.ok_or_else(|| Failure::policy("no ancestor of the stage baked an image"))?;
-        attempt
-            .step(&format!("Certify {}", image.name), async |step| {
-                self.compute.certify_image(&image.id).await.map_err(failed)?;
+        if let Next::Do(mut step) = attempt.next::<()>(&format!("Certify {}", image.name)).await? {
+            let certified = self.compute.certify_image(&image.id).await.map_err(failed);
+            if certified.is_ok() {
                 step.say(&format!("{} ({}) is certified", image.name, image.id));
-                Ok(())
-            })
-            .await?;
+            }
+            attempt.finish(step, certified).await?;
+        }
         let outputs = [("image".to_owned(), image.id.to_string())].into();
         Ok(Outcome { outputs, certified: Some(image.id), ..Outcome::default() })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::workspace::commit;
-use super::{Attempt, Stage, Work};
+use super::{Attempt, Next, Stage, Work};
 use crate::run::event::{Failure, Outcome};
 use crate::source::Sources;
 
@@ -19,22 +19,19 @@ impl Stage for Checkout {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
         let work = attempt.work.clone();
         let (address, commit) = commit(&work)?;
-        let stop = attempt.stop_signal();
-        attempt
-            .step(&format!("Fetch {}", commit.sha.short()), async |step| {
-                step.say(&format!("fetching {} from {address}", commit.sha));
-                let fetched = async {
-                    self.sources
-                        .pin(&address, &work.id.run, &commit.sha)
-                        .await
-                        .map_err(|error| Failure::infrastructure(error.to_string()))
-                };
-                super::attempt::unless_stopped(stop, fetched).await?;
+        if let Next::Do(mut step) = attempt.next::<()>(&format!("Fetch {}", commit.sha.short())).await? {
+            step.say(&format!("fetching {} from {address}", commit.sha));
+            let fetched = async {
+                let pinned = self.sources.pin(&address, &work.id.run, &commit.sha).await;
+                pinned.map_err(|error| Failure::infrastructure(error.to_string()))
+            };
+            let fetched = attempt.unless_stopped(fetched).await;
+            if fetched.is_ok() {
                 let subject = commit.message.lines().next().unwrap_or_default();
                 step.say(&format!("{} by {}: {subject}", commit.sha.short(), commit.author));
-                Ok(())
-            })
-            .await?;
+            }
+            attempt.finish(step, fetched).await?;
+        }
         let outputs = [
             ("sha", commit.sha.to_string()),
             ("branch", commit.branch.clone()),

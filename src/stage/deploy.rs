@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Side};
 use super::upload::failed;
-use super::{Attempt, Stage, Step, Work};
+use super::{Attempt, Next, Stage, Step, Work};
 use crate::cloud::{Cloud, Listener};
 use crate::config::{self, Promotion, Settings};
 use crate::engine::load_fleet;
 use crate::ids::{FleetId, InstanceId};
 use crate::pipeline::model::Kind;
-use crate::rollout::{self, Desired, Direction, End, Move, Progress};
+use crate::rollout::{self, Desired, Direction, End, Move, Progress, Traffic};
 use crate::run::decide::Stop;
 use crate::run::event::{Failure, FleetEvent, Image, Outcome, Release, RolloutEnd};
 use crate::store::Store;
@@ -55,20 +55,15 @@ impl Stage for Deploy {
         let mut fleet = Fleet::new(&self.cloud, &work, &id);
         let size = settings.size;
         let source = recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
-        let begun: Begun = attempt
-            .step("Begin rollout", async |step| {
-                self.cloud.balancer.put_listener(&listener).await.map_err(failed)?;
-                let observed = fleet.observe().await?;
+        let begun: Begun = match attempt.next("Begin rollout").await? {
+            Next::Done(begun) => begun,
+            Next::Do(mut step) => {
                 let from = source.as_ref().map_or("nothing".to_owned(), |(image, _)| image.name.clone());
                 step.say(&format!("{id} goes from {from} to {}, {size} instances", image.name));
-                Ok(Begun {
-                    source,
-                    healthy: observed.healthy(),
-                    before: observed.members.iter().map(|member| member.id.clone()).collect(),
-                    at: observed.now,
-                })
-            })
-            .await?;
+                let begun = self.begin(&mut fleet, &listener, source).await;
+                attempt.finish(step, begun).await?
+            }
+        };
         let key = work.id.key();
         if recorded.rollout.as_ref().is_none_or(|rollout| rollout.key != key) {
             let event = FleetEvent::RolloutStarted {
@@ -131,6 +126,24 @@ impl Deploy {
         }
         let release = Release { image: image.id.clone(), env: settings.env.clone() };
         Ok((id, image, release))
+    }
+
+    /// Sees to the listener, and takes down what runs now.
+    async fn begin(
+        &self,
+        fleet: &mut Fleet<'_>,
+        listener: &Listener,
+        source: Option<(Image, Release)>,
+    ) -> Result<Begun, Failure> {
+        self.cloud.balancer.put_listener(listener).await.map_err(failed)?;
+        let observed = fleet.observe().await?;
+        let healthy = observed.members.iter().filter(|member| member.traffic == Traffic::Healthy).count();
+        Ok(Begun {
+            source,
+            healthy: healthy as u32,
+            before: observed.members.iter().map(|member| member.id.clone()).collect(),
+            at: observed.now,
+        })
     }
 
     /// Records how the rollout ended, and says it.
@@ -206,14 +219,14 @@ impl Rollout<'_, '_> {
             }
             match rollout::plan(&observed, &self.desired) {
                 Move::Act { operations, progress } => {
-                    let step = self.step_for(attempt, progress).await?;
+                    let step = step_for(&mut self.step, &self.desired, attempt, progress).await?;
                     for operation in operations {
                         self.fleet.carry_out(step, operation).await?;
                     }
                 }
                 Move::Wait { reason, until, progress } => {
                     let said = std::mem::replace(&mut self.said, reason.clone());
-                    let step = self.step_for(attempt, progress).await?;
+                    let step = step_for(&mut self.step, &self.desired, attempt, progress).await?;
                     if said != reason {
                         step.say(&reason);
                     }
@@ -228,28 +241,6 @@ impl Rollout<'_, '_> {
                 }
             }
         }
-    }
-
-    /// The step of this batch, begun if another one was under way.
-    async fn step_for(&mut self, attempt: &mut Attempt, progress: Progress) -> Result<&mut Step, Failure> {
-        let word = match self.desired.direction {
-            Direction::Forward => "Swap",
-            Direction::Back { .. } => "Roll back",
-        };
-        let name = format!("{word} batch {} of {}", progress.batch, progress.batches);
-        if self.step.as_ref().is_some_and(|(current, _)| *current != name)
-            && let Some((_, step)) = self.step.take()
-        {
-            attempt.finish(step, Ok(())).await?;
-        }
-        let current = match self.step.take() {
-            Some(current) => current,
-            None => {
-                let step = attempt.begin(&name).await?;
-                (name, step)
-            }
-        };
-        Ok(&mut self.step.insert(current).1)
     }
 
     /// Notes why, ends the batch, and goes the other way from now on.
@@ -277,6 +268,31 @@ impl Rollout<'_, '_> {
             _ = super::attempt::stopping(&mut stop), if !turned => Ok(()),
         }
     }
+}
+
+/// The step of this batch, begun if another one was under way.
+async fn step_for<'s>(
+    slot: &'s mut Option<(String, Step)>,
+    desired: &Desired,
+    attempt: &mut Attempt,
+    progress: Progress,
+) -> Result<&'s mut Step, Failure> {
+    let word = match desired.direction {
+        Direction::Forward => "Swap",
+        Direction::Back { .. } => "Roll back",
+    };
+    let name = format!("{word} batch {} of {}", progress.batch, progress.batches);
+    let current = match slot.take() {
+        Some((current, step)) if current == name => (current, step),
+        other => {
+            if let Some((_, step)) = other {
+                attempt.finish(step, Ok(())).await?;
+            }
+            let step = attempt.begin(&name).await?;
+            (name, step)
+        }
+    };
+    Ok(&mut slot.insert(current).1)
 }
 
 /// The way the rollout goes, as an earlier process left it.

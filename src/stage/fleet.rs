@@ -90,15 +90,15 @@ impl<'a> Fleet<'a> {
 
     /// The fleet as it is now.
     pub async fn observe(&mut self) -> Result<Observed, Failure> {
-        let instances = patiently(async || self.cloud.compute.instances(&self.id).await).await?;
-        let targets = patiently(async || self.cloud.balancer.targets(&self.id).await).await?;
+        let instances = patiently(|| self.cloud.compute.instances(&self.id)).await?;
+        let targets = patiently(|| self.cloud.balancer.targets(&self.id)).await?;
         let now = Timestamp::now();
         self.instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
         // A target without an instance is what a crash between ending and forgetting leaves.
         let gone: Vec<InstanceId> =
             targets.iter().map(|t| t.id.clone()).filter(|id| !self.instances.contains_key(id)).collect();
         if !gone.is_empty() {
-            patiently(async || self.cloud.balancer.forget(&self.id, &gone).await).await?;
+            patiently(|| self.cloud.balancer.forget(&self.id, &gone)).await?;
         }
         let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
         let member = |instance: &Instance| Member {
@@ -129,7 +129,7 @@ impl<'a> Fleet<'a> {
 
     /// Returns when something about the fleet may have changed, at the latest after `patience`.
     pub async fn changed(&self, patience: Duration) -> Result<(), Failure> {
-        patiently(async || self.cloud.balancer.changed(&self.id, patience).await).await
+        patiently(|| self.cloud.balancer.changed(&self.id, patience)).await
     }
 
     /// Carries out one operation, and says so in the step's log.
@@ -140,16 +140,16 @@ impl<'a> Fleet<'a> {
                 let Some(instance) = self.instances.get(&id) else { return Ok(()) };
                 step.say(&format!("register {id} at {}", instance.address));
                 let target = [(id, instance.address)];
-                patiently(async || self.cloud.balancer.register(&self.id, &target).await).await
+                patiently(|| self.cloud.balancer.register(&self.id, &target)).await
             }
             Operation::Drain { id } => {
                 step.say(&format!("drain {id}"));
-                patiently(async || self.cloud.balancer.deregister(&self.id, std::slice::from_ref(&id)).await).await
+                patiently(|| self.cloud.balancer.deregister(&self.id, std::slice::from_ref(&id))).await
             }
             Operation::Terminate { id } => {
                 step.say(&format!("terminate {id}"));
-                patiently(async || self.cloud.compute.terminate(&id).await).await?;
-                patiently(async || self.cloud.balancer.forget(&self.id, std::slice::from_ref(&id)).await).await
+                patiently(|| self.cloud.compute.terminate(&id)).await?;
+                patiently(|| self.cloud.balancer.forget(&self.id, std::slice::from_ref(&id))).await
             }
         }
     }
@@ -177,7 +177,7 @@ impl<'a> Fleet<'a> {
                 tags: Tags { key: intent.key.clone(), ..self.tags.clone() },
                 key: intent.key,
             };
-            let instance = patiently(async || self.cloud.compute.launch(&launch).await).await?;
+            let instance = patiently(|| self.cloud.compute.launch(&launch)).await?;
             step.say(&format!("launch {} from {}, at {}", instance.id, launch.image, instance.address));
             self.instances.insert(instance.id.clone(), instance);
         }
@@ -206,7 +206,10 @@ impl<'a> Fleet<'a> {
 }
 
 /// Asks the cloud, and asks again when trying again may help.
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, cloud::Error>) -> Result<T, Failure> {
+async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, cloud::Error>>,
+{
     let mut pause = PAUSE;
     let mut tries = 0;
     loop {

@@ -28,7 +28,8 @@ pub mod upload;
 mod shell;
 mod workspace;
 
-pub use attempt::{Attempt, Entry, Journal, Step};
+pub use workspace::Workspaces;
+pub use attempt::{Attempt, Entry, Journal, Next, Step};
 
 /// One kind of stage. See the module for what it may rely on and has to keep.
 #[async_trait]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::workspace::{Workspaces, blocking};
-use super::{Attempt, Stage, Work};
+use super::{Attempt, Next, Stage, Work};
 use crate::cloud::{self, Objects};
 use crate::ids::Digest;
 use crate::pipeline::model::Kind;
@@ -61,14 +61,15 @@ impl Stage for Upload {
             })?;
             let key = format!("{prefix}/{name}.tar");
             attempt.check_stop()?;
-            let object = attempt
-                .step(&format!("Upload {name}"), async |step| {
+            let object = match attempt.next(&format!("Upload {name}")).await? {
+                Next::Done(object) => object,
+                Next::Do(mut step) => {
                     step.say(&format!("{} bytes, {}", artifact.bytes, artifact.digest));
-                    let object = self.send(&work, artifact, &key).await?;
-                    step.say(&format!("stored as {}", self.objects.location(&key)));
-                    Ok(object)
-                })
-                .await?;
+                    let object = self.send(&work, artifact, &key).await;
+                    step.say(&format!("goes to {}", self.objects.location(&key)));
+                    attempt.finish(step, object).await?
+                }
+            };
             uploaded.push(object);
         }
         let manifest = Manifest {
@@ -80,16 +81,11 @@ impl Stage for Upload {
             artifacts: uploaded,
         };
         let key = format!("{prefix}/manifest.json");
-        attempt
-            .step("Write manifest", async |step| {
-                let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-                let file = self.scratch(&work, "manifest.json")?;
-                std::fs::write(&file, &text).map_err(unwritable)?;
-                self.objects.put(&key, &file, &Digest::of(&text)).await.map_err(failed)?;
-                step.say(&format!("stored as {}", self.objects.location(&key)));
-                Ok(())
-            })
-            .await?;
+        if let Next::Do(mut step) = attempt.next::<()>("Write manifest").await? {
+            step.say(&format!("goes to {}", self.objects.location(&key)));
+            let written = self.write_manifest(&work, &manifest, &key).await;
+            attempt.finish(step, written).await?;
+        }
         self.workspaces.remove(&work.id).await;
         let outputs = [("manifest".to_owned(), self.objects.location(&key))].into();
         Ok(Outcome { outputs, uploaded: upload.artifacts.clone(), ..Outcome::default() })
@@ -119,6 +115,14 @@ impl Upload {
             object_digest,
             bytes: artifact.bytes,
         })
+    }
+
+    async fn write_manifest(&self, work: &Work, manifest: &Manifest<'_>, key: &str) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(manifest)
+            .map_err(|error| Failure::infrastructure(format!("the manifest cannot be written: {error}")))?;
+        let file = self.scratch(work, "manifest.json")?;
+        std::fs::write(&file, &text).map_err(unwritable)?;
+        self.objects.put(key, &file, &Digest::of(&text)).await.map_err(failed)
     }
 
     fn scratch(&self, work: &Work, name: &str) -> Result<std::path::PathBuf, Failure> {

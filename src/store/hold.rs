@@ -49,16 +49,13 @@ pub enum HoldError {
     Held { directory: PathBuf, holder: Holder },
     /// Somebody has the lock who did not write down who it is.
     #[error(
-        "{} is held by an unknown process; use --data for another directory, or look who has its file `{FILE}` open",
+        "{0} is held by an unknown process; use --data for another directory, or find that process: \
+         fuser {0}/{FILE}",
         .directory.display()
     )]
     Unnamed { directory: PathBuf },
-    #[error("cannot hold {}: {source}", .directory.display())]
-    Io {
-        directory: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("cannot hold {}: {cause}", .directory.display())]
+    Io { directory: PathBuf, cause: io::Error },
 }
 
 impl std::fmt::Display for Holder {
@@ -83,7 +80,7 @@ impl Hold {
     /// Takes the directory for this process, for the command `what`; makes it, for this user only,
     /// when it is not there.
     pub fn take(directory: &Path, what: &str) -> Result<Self, HoldError> {
-        let io = |source| HoldError::Io { directory: directory.to_owned(), source };
+        let io = |cause| HoldError::Io { directory: directory.to_owned(), cause };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
         let path = directory.join(FILE);
         let mut options = OpenOptions::new();
@@ -111,7 +108,7 @@ impl Hold {
 
     /// Who holds the directory at this moment; `None` when nobody does. Creates nothing.
     pub fn holder(directory: &Path) -> Result<Option<Holder>, HoldError> {
-        let io = |source| HoldError::Io { directory: directory.to_owned(), source };
+        let io = |cause| HoldError::Io { directory: directory.to_owned(), cause };
         let mut file = match File::open(directory.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(io)?,

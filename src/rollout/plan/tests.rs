@@ -215,6 +215,8 @@ fn what_an_earlier_rollout_left_behind_goes_too() {
     ];
     // It serves, so it has its turn like any other; what never served is only in the way.
     assert_eq!(next(fleet, &swap()), "terminate o8 (1/3)");
+    let sick = leftover("o9", Traffic::Unhealthy("status 503".into()));
+    assert_eq!(next(vec![healthy("o1"), sick], &swap()), "drain o9, launch 1 new (1/3)");
     let fleet = vec![healthy("o1"), healthy("o2"), leftover("o9", Traffic::Healthy), healthy("n1")];
     assert_eq!(next(fleet, &swap()), "drain o9 (1/3)");
 }

@@ -133,3 +133,16 @@ fn of_many_who_take_at_once_one_holds() {
     assert_eq!(takes.iter().filter(|take| take.is_ok()).count(), 1);
     assert!(takes.iter().flat_map(|take| take.as_ref().err()).all(|e| matches!(e, HoldError::Held { .. })));
 }
+
+#[test]
+fn a_pid_alone_is_no_process() {
+    let root = tempfile::tempdir().unwrap();
+    let mut child = other_process(root.path());
+    let ended = Hold::holder(root.path()).unwrap().unwrap();
+    assert!(ended.lives());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!ended.lives(), "it was killed");
+    let reused = Holder { pid: std::process::id(), ..ended };
+    assert!(!reused.lives(), "its pid went to another process");
+}

@@ -12,7 +12,7 @@ use crate::store::{Append, Error, Event, FleetRow, NewRun, Row, RunRow};
 /// What a caller wants written, all of it or nothing.
 #[derive(Debug)]
 pub enum Request {
-    Create(NewRun),
+    Create(Box<NewRun>),
     Append(Vec<Encoded>),
 }
 

@@ -148,7 +148,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[async_trait]
 impl Store for Sqlite {
     async fn create_run(&self, new: NewRun) -> Result<RunId, Error> {
-        match self.write(Request::Create(new)).await? {
+        match self.write(Request::Create(Box::new(new))).await? {
             Done::Created(run) => Ok(run),
             Done::Appended => Err(failed(&self.path, "it answered something else")),
         }

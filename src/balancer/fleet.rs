@@ -1,0 +1,481 @@
+//! A fleet's targets: their states, who gets the next request, and how many are open.
+//!
+//! Everything is decided under one lock, which is never held across an await: a request is chosen a
+//! target and counted as open in one step, so that from the answer to a deregistration on none can
+//! start that is not counted.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::saved::{SavedFleet, SavedTarget, Saver, State};
+use super::upstream::Upstream;
+use super::{health, lock};
+use crate::cloud::{HealthCheck, Listener, Target, TargetState};
+use crate::ids::{FleetId, InstanceId};
+
+/// Open requests of each target, as another process reports them.
+pub(super) type OpenRequests = BTreeMap<InstanceId, u64>;
+
+/// The targets behind one listener.
+pub(super) struct Fleet {
+    pub id: FleetId,
+    table: Mutex<Table>,
+    /// Changes with every change of the targets, and differs between processes.
+    revision: watch::Sender<u64>,
+    /// Whether clients are to be told to connect anew.
+    leaving: AtomicBool,
+    /// Woken when a request ended after the sockets were handed over.
+    pub released: Arc<Notify>,
+    saver: Arc<Saver>,
+}
+
+struct Table {
+    listener: Listener,
+    members: Vec<Member>,
+    /// Where the search for the next target begins.
+    turn: usize,
+    slots: u64,
+    mode: Mode,
+    /// What the processes we took over from still have open.
+    elsewhere: BTreeMap<u32, OpenRequests>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Serving,
+    /// A newer process chooses the targets; what still comes here is passed on to its listener.
+    Relaying,
+    Removed,
+}
+
+struct Member {
+    /// Never used again in this process, unlike the id.
+    slot: u64,
+    id: InstanceId,
+    upstream: Arc<Upstream>,
+    state: State,
+    /// Whether it ever was healthy.
+    proven: bool,
+    reason: Option<String>,
+    /// Answers of the same kind in a row.
+    row: Row,
+    open: u64,
+    /// Its health checks, or its drain timer.
+    task: Option<AbortOnDropHandle<()>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Good(u32),
+    Bad(u32),
+}
+
+/// Who gets a request.
+pub(super) enum Pick {
+    Target(Lease),
+    /// Whoever listens for the fleet now.
+    Successor(SocketAddr),
+    /// Nobody; the sentence says why.
+    Nobody(String),
+}
+
+/// A request that is open at a target. Dropping it ends that.
+pub(super) struct Lease {
+    fleet: Arc<Fleet>,
+    pub slot: u64,
+    pub upstream: Arc<Upstream>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.fleet.release(self.slot);
+    }
+}
+
+/// What a health check needs to know.
+pub(super) struct CheckPlan {
+    pub check: HealthCheck,
+    pub address: SocketAddr,
+    pub proven: bool,
+}
+
+impl Fleet {
+    pub fn new(listener: Listener, seed: u64, released: Arc<Notify>, saver: Arc<Saver>) -> Arc<Self> {
+        Arc::new(Self {
+            id: listener.fleet.clone(),
+            table: Mutex::new(Table {
+                listener,
+                members: Vec::new(),
+                turn: 0,
+                slots: 0,
+                mode: Mode::Serving,
+                elsewhere: BTreeMap::new(),
+            }),
+            revision: watch::Sender::new(seed),
+            leaving: AtomicBool::new(false),
+            released,
+            saver,
+        })
+    }
+
+    /// Brings the targets back as they were. `elsewhere` is what the process that knew them before
+    /// still has open; nothing when it is gone, and its requests with it.
+    pub fn restore(self: &Arc<Self>, targets: Vec<SavedTarget>, elsewhere: Option<(u32, OpenRequests)>) {
+        let mut table = lock(&self.table);
+        table.elsewhere.extend(elsewhere);
+        for target in targets {
+            let slot = self.add(&mut table, target.id, target.address);
+            let drain = table.listener.drain;
+            let Some(member) = table.members.iter_mut().find(|member| member.slot == slot) else { continue };
+            (member.state, member.proven, member.reason) = (target.state, target.proven, target.reason);
+            match member.state {
+                State::Draining { since } => {
+                    let passed = Timestamp::now().duration_since(since).unsigned_abs();
+                    member.upstream.retire();
+                    member.task = Some(self.expire_after(slot, drain.saturating_sub(passed)));
+                }
+                State::Drained => {
+                    member.upstream.retire();
+                    member.task = None;
+                }
+                State::Initial | State::Healthy | State::Unhealthy => {}
+            }
+        }
+        self.settle(&mut table);
+    }
+
+    /// Where clients reach it.
+    pub fn own_address(&self) -> SocketAddr {
+        lock(&self.table).address()
+    }
+
+    /// Takes over port, health check and drain time; targets stay as they are.
+    pub fn set_listener(&self, listener: Listener) {
+        lock(&self.table).listener = listener;
+    }
+
+    pub fn saved(&self) -> SavedFleet {
+        let table = lock(&self.table);
+        let targets = table.members.iter().map(|member| SavedTarget {
+            id: member.id.clone(),
+            address: member.upstream.address(),
+            state: member.state,
+            proven: member.proven,
+            reason: member.reason.clone(),
+        });
+        SavedFleet { listener: table.listener.clone(), targets: targets.collect() }
+    }
+
+    /// The targets, and the revision at which they were so.
+    pub fn targets(&self) -> (Vec<Target>, u64) {
+        let table = lock(&self.table);
+        let targets = table.members.iter().map(|member| Target {
+            id: member.id.clone(),
+            address: member.upstream.address(),
+            state: match member.state {
+                State::Initial => TargetState::Initial,
+                State::Healthy => TargetState::Healthy,
+                State::Unhealthy => TargetState::Unhealthy,
+                State::Draining { since } => {
+                    TargetState::Draining { open_requests: table.open(member), since }
+                }
+                State::Drained => TargetState::Drained,
+            },
+            reason: member.reason.clone(),
+        });
+        (targets.collect(), *self.revision.borrow())
+    }
+
+    /// Tells of changes.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Adds a target and starts to check it; one with that id stays as it is.
+    pub fn register(self: &Arc<Self>, id: InstanceId, address: SocketAddr) {
+        let mut table = lock(&self.table);
+        if table.mode == Mode::Serving && !table.members.iter().any(|member| member.id == id) {
+            tracing::info!("{}: {id} at {address} is registered", self.id);
+            self.add(&mut table, id, address);
+            self.changed();
+        }
+    }
+
+    fn add(self: &Arc<Self>, table: &mut Table, id: InstanceId, address: SocketAddr) -> u64 {
+        table.slots += 1;
+        let slot = table.slots;
+        table.members.push(Member {
+            slot,
+            id,
+            upstream: Upstream::new(address),
+            state: State::Initial,
+            proven: false,
+            reason: None,
+            row: Row::Bad(0),
+            open: 0,
+            task: Some(AbortOnDropHandle::new(tokio::spawn(health::keep_checking(self.clone(), slot)))),
+        });
+        slot
+    }
+
+    /// Starts draining: when this returns, no new request goes to the targets.
+    pub fn deregister(self: &Arc<Self>, ids: &[InstanceId]) {
+        let mut table = lock(&self.table);
+        let drain = table.listener.drain;
+        for member in table.members.iter_mut().filter(|member| ids.contains(&member.id)) {
+            if let State::Draining { .. } | State::Drained = member.state {
+                continue;
+            }
+            tracing::info!("{}: {} is draining, {} requests are open", self.id, member.id, member.open);
+            member.state = State::Draining { since: Timestamp::now() };
+            member.upstream.retire();
+            member.task = Some(self.expire_after(member.slot, drain));
+            self.changed();
+        }
+        self.settle(&mut table);
+    }
+
+    pub fn forget(&self, ids: &[InstanceId]) {
+        let mut table = lock(&self.table);
+        let before = table.members.len();
+        table.members.retain(|member| !ids.contains(&member.id));
+        if table.members.len() != before {
+            self.changed();
+        }
+    }
+
+    fn expire_after(self: &Arc<Self>, slot: u64, patience: Duration) -> AbortOnDropHandle<()> {
+        let fleet = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            let mut table = lock(&fleet.table);
+            if let Some(member) = table.members.iter_mut().find(|member| member.slot == slot) {
+                tracing::warn!(
+                    "{}: the drain time of {} is over, {} requests are open",
+                    fleet.id,
+                    member.id,
+                    member.open
+                );
+                member.state = State::Drained;
+                fleet.changed();
+            }
+        }))
+    }
+
+    /// Chooses the healthy target with the fewest open requests, in turn among equals, that is not
+    /// in `tried`, and counts the request as open there.
+    pub fn pick(self: &Arc<Self>, tried: &[u64]) -> Pick {
+        let mut table = lock(&self.table);
+        match table.mode {
+            Mode::Serving => {}
+            Mode::Relaying => return Pick::Successor(table.address()),
+            Mode::Removed => return Pick::Nobody(format!("{} is no longer served here", self.id)),
+        }
+        let any_healthy = table.members.iter().any(|member| member.state == State::Healthy);
+        let fit = |member: &Member| match member.state {
+            State::Healthy => true,
+            // Fail open: nobody is healthy, and this one once was.
+            State::Unhealthy => member.proven && !any_healthy,
+            State::Initial | State::Draining { .. } | State::Drained => false,
+        };
+        let (late, early) = table.members.split_at(table.turn.min(table.members.len()));
+        let chosen = early
+            .iter()
+            .chain(late)
+            .filter(|member| fit(member) && !tried.contains(&member.slot))
+            .min_by_key(|member| member.open)
+            .map(|member| member.slot);
+        let Some(index) = table.members.iter().position(|member| Some(member.slot) == chosen) else {
+            return Pick::Nobody(table.nobody(&self.id));
+        };
+        table.turn = index + 1;
+        match table.members.get_mut(index) {
+            None => Pick::Nobody(table.nobody(&self.id)),
+            Some(member) => {
+                member.open += 1;
+                Pick::Target(Lease {
+                    fleet: self.clone(),
+                    slot: member.slot,
+                    upstream: member.upstream.clone(),
+                })
+            }
+        }
+    }
+
+    fn release(&self, slot: u64) {
+        let mut table = lock(&self.table);
+        let relaying = table.mode == Mode::Relaying;
+        if let Some(member) = table.members.iter_mut().find(|member| member.slot == slot) {
+            member.open = member.open.saturating_sub(1);
+            if member.open == 0 && matches!(member.state, State::Draining { .. }) {
+                self.settle(&mut table);
+            }
+        }
+        if relaying {
+            self.released.notify_one();
+        }
+    }
+
+    /// Calls drained what is.
+    fn settle(&self, table: &mut Table) {
+        let open: Vec<bool> = table.members.iter().map(|member| table.open(member) > 0).collect();
+        for (member, open) in table.members.iter_mut().zip(open) {
+            if matches!(member.state, State::Draining { .. }) && !open {
+                tracing::info!("{}: {} is drained", self.id, member.id);
+                member.state = State::Drained;
+                member.task = None;
+                self.changed();
+            }
+        }
+    }
+
+    /// What to check next; `None` when the target needs no more checks.
+    pub fn check_plan(&self, slot: u64) -> Option<CheckPlan> {
+        let table = lock(&self.table);
+        let member = table.members.iter().find(|member| member.slot == slot)?;
+        match member.state {
+            State::Initial | State::Healthy | State::Unhealthy => Some(CheckPlan {
+                check: table.listener.health.clone(),
+                address: member.upstream.address(),
+                proven: member.proven,
+            }),
+            State::Draining { .. } | State::Drained => None,
+        }
+    }
+
+    /// Takes note of a health check. A failure that is not `counted` is shown, but does not bring
+    /// the target nearer to unhealthy.
+    pub fn checked(&self, slot: u64, outcome: Result<(), String>, counted: bool) {
+        let mut table = lock(&self.table);
+        let check = table.listener.health.clone();
+        let Some(member) = table.members.iter_mut().find(|member| member.slot == slot) else { return };
+        let before = (member.state, member.reason.clone());
+        member.row = match (&outcome, member.row) {
+            (Ok(()), Row::Good(row)) => Row::Good(row.saturating_add(1)),
+            (Ok(()), Row::Bad(_)) => Row::Good(1),
+            (Err(_), Row::Bad(row)) if counted => Row::Bad(row.saturating_add(1)),
+            (Err(_), Row::Good(_)) if counted => Row::Bad(1),
+            (Err(_), Row::Bad(row)) => Row::Bad(row),
+            (Err(_), Row::Good(_)) => Row::Bad(0),
+        };
+        member.state = match (member.state, member.row) {
+            (State::Initial | State::Unhealthy, Row::Good(row)) if row >= check.healthy => State::Healthy,
+            (State::Initial | State::Healthy, Row::Bad(row)) if row >= check.unhealthy => State::Unhealthy,
+            (state, _) => state,
+        };
+        match outcome {
+            Err(why) => member.reason = Some(why),
+            Ok(()) if member.state == State::Healthy => member.reason = None,
+            Ok(()) => {}
+        }
+        if member.state == State::Healthy {
+            member.proven = true;
+        }
+        if before != (member.state, member.reason.clone()) {
+            let reason = member.reason.as_deref().unwrap_or("all is well");
+            tracing::info!("{}: {} is {:?}: {reason}", self.id, member.id, member.state);
+            self.changed();
+        }
+    }
+
+    /// Hands the choice of targets to a newer process; answers what is open here and at those we
+    /// took over from.
+    pub fn relay(&self) -> OpenRequests {
+        let mut table = lock(&self.table);
+        table.mode = Mode::Relaying;
+        self.leaving.store(true, Ordering::Release);
+        for member in &mut table.members {
+            member.upstream.retire();
+            member.task = None;
+        }
+        table.open_requests()
+    }
+
+    pub fn open_requests(&self) -> OpenRequests {
+        lock(&self.table).open_requests()
+    }
+
+    /// What a process that we took over from has open now; nothing when it has ended.
+    pub fn set_elsewhere(&self, process: u32, open: Option<OpenRequests>) {
+        let mut table = lock(&self.table);
+        match open {
+            Some(open) => table.elsewhere.insert(process, open),
+            None => table.elsewhere.remove(&process),
+        };
+        self.settle(&mut table);
+        if table.mode == Mode::Relaying {
+            self.released.notify_one();
+        }
+    }
+
+    /// Ends it: open requests are finished, no new ones are taken.
+    pub fn remove(&self) {
+        let mut table = lock(&self.table);
+        table.mode = Mode::Removed;
+        self.leaving.store(true, Ordering::Release);
+        table.members.clear();
+        self.changed();
+    }
+
+    /// Whether clients are to be told to connect anew.
+    pub fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// The name of a target, for messages.
+    pub fn name(&self, slot: u64) -> String {
+        let table = lock(&self.table);
+        let member = table.members.iter().find(|member| member.slot == slot);
+        member.map_or_else(|| "a forgotten instance".to_owned(), |member| member.id.to_string())
+    }
+
+    fn changed(&self) {
+        self.revision.send_modify(|revision| *revision = revision.wrapping_add(1));
+        self.saver.soon();
+    }
+}
+
+impl Table {
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.listener.port))
+    }
+
+    fn open(&self, member: &Member) -> u64 {
+        let elsewhere = self.elsewhere.values().filter_map(|open| open.get(&member.id)).sum::<u64>();
+        member.open.saturating_add(elsewhere)
+    }
+
+    fn open_requests(&self) -> OpenRequests {
+        let mut open = OpenRequests::new();
+        let elsewhere = self.elsewhere.values().flatten().map(|(id, open)| (id, *open));
+        for (id, more) in elsewhere.chain(self.members.iter().map(|member| (&member.id, member.open))) {
+            if more > 0 {
+                *open.entry(id.clone()).or_default() += more;
+            }
+        }
+        open
+    }
+
+    fn nobody(&self, fleet: &FleetId) -> String {
+        let count = |fit: fn(State) -> bool| self.members.iter().filter(|member| fit(member.state)).count();
+        match self.members.len() {
+            0 => format!("{fleet} has no instances"),
+            _ => format!(
+                "{fleet} has no healthy instance: {} initial, {} unhealthy, {} draining",
+                count(|state| state == State::Initial),
+                count(|state| state == State::Unhealthy),
+                count(|state| matches!(state, State::Draining { .. } | State::Drained)),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Expressions: that they can be read, and that what they name exists for their stage.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::super::expression::{Expression, ParseError, Reference, Template};
+use super::super::spec::{Stage, Text};
+use super::super::text;
+use super::Check;
+
+/// Variables that the runner sets for every step; see "What a shell stage gets" in `windlass reference`.
+const RESERVED: &[&str] = &["PATH", "HOME", "TMPDIR"];
+
+impl<'a> Check<'a> {
+    pub(super) fn expressions(&mut self) {
+        let tangled = self.tangled();
+        for (place, stage) in self.spec.stages.iter().enumerate() {
+            let ordered = self.is_ordered(place, &tangled);
+            if let Some(condition) = &stage.condition {
+                match Expression::parse(condition.text) {
+                    Ok(parsed) => self.references(place, condition, parsed.references(), ordered),
+                    Err(errors) => self.unreadable(condition, errors),
+                }
+            }
+            for (_, value) in &stage.env {
+                match Template::parse(value.text) {
+                    Ok(parsed) => self.references(place, value, parsed.references(), ordered),
+                    Err(errors) => self.unreadable(value, errors),
+                }
+            }
+            self.variables(stage);
+        }
+    }
+
+    fn unreadable(&mut self, text: &Text<'a>, errors: Vec<ParseError>) {
+        for error in errors {
+            let at = self.within(text, &error.at);
+            let problem = match &error.unknown {
+                Some((word, known)) => self.problems.unknown(at, error.message, word, known.iter().copied()),
+                None => self.problems.error(at, error.message),
+            };
+            problem.help = error.help;
+        }
+    }
+
+    fn references(
+        &mut self,
+        place: usize,
+        text: &Text<'a>,
+        found: Vec<(&Reference, Range<usize>)>,
+        ordered: bool,
+    ) {
+        for (reference, at) in found {
+            let at = self.within(text, &at);
+            match reference {
+                Reference::Param(name) => self.param(at, name),
+                Reference::Output { stage, .. } | Reference::Status { stage } => {
+                    self.ancestor(place, at, stage, ordered)
+                }
+                Reference::Environment(_) if self.stage(place).environment.is_none() => {
+                    let name = self.stage(place).name.text;
+                    self.error(at, format!("the stage {name:?} names no environment"));
+                }
+                Reference::Environment(_) | Reference::Run(_) | Reference::Commit(_) => {}
+            }
+        }
+    }
+
+    fn param(&mut self, at: Range<usize>, name: &str) {
+        if self.params.contains(name) {
+            return;
+        }
+        let known = self.spec.params.iter().map(|param| param.name.text);
+        self.problems
+            .unknown(at, format!("unknown param {name:?}"), name, known)
+            .help("params are declared under `params:` of the pipeline");
+    }
+
+    fn ancestor(&mut self, place: usize, at: Range<usize>, name: &str, ordered: bool) {
+        let own = self.stage(place).name.text;
+        match self.stages.get(name) {
+            None => {
+                let known = self.stage_names().filter(|known| *known != own);
+                self.problems.unknown(at, format!("unknown stage {name:?}"), name, known);
+            }
+            Some(found) if *found == place => {
+                self.error(at, format!("the stage {name:?} cannot read what it has not done yet"));
+            }
+            Some(found) if ordered && !self.graph.ancestors(place).contains(*found) => {
+                self.error(
+                    at,
+                    format!(
+                        "the stage {name:?} does not come before {own:?}, so its outputs cannot be read here"
+                    ),
+                )
+                .help(format!("add {name:?} to `needs`"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The names of environment variables: not the runner's, and none twice.
+    fn variables(&mut self, stage: &'a Stage<'a>) {
+        let env = stage.env.iter().map(|(name, _)| (name.text, name.at.clone()));
+        let secrets = stage.secrets.iter().map(|secret| (secret.text, secret.node.at.clone()));
+        let mut seen = HashSet::new();
+        for (name, at) in env.chain(secrets) {
+            if text::variable(name).is_err() {
+                continue;
+            }
+            if RESERVED.contains(&name) || name.starts_with("WINDLASS_") {
+                self.error(at, format!("the variable {name} is set by Windlass itself"));
+            } else if !seen.insert(name) {
+                self.error(at, format!("the variable {name} is given twice"));
+            }
+        }
+    }
+
+    /// Bytes of the file for bytes of a value.
+    fn within(&self, text: &Text<'a>, at: &Range<usize>) -> Range<usize> {
+        let start = text.node.locate(self.source, at.start);
+        let end = match at.end > at.start {
+            true => text.node.locate(self.source, at.end - 1) + 1,
+            false => start,
+        };
+        start..end.max(start)
+    }
+}
