@@ -12,9 +12,10 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::fleets;
 use super::runs::{Filter, Order};
-use super::{HolderView, Problem, RunList, SOCKET, Submission};
-use crate::ids::{PipelineName, RunId};
+use super::{Acted, FleetDown, FleetList, HolderView, Problem, RunList, SOCKET, Submission};
+use crate::ids::{FleetId, PipelineName, RunId};
 use crate::ipc;
 use crate::run::command::Act;
 use crate::run::event::Actor;
@@ -96,7 +97,7 @@ impl Client {
     }
 
     /// Does what somebody asks of a run. Durable when it returns.
-    pub async fn act(&self, run: &RunId, act: &Act, actor: &Actor) -> Result<RunView, Error> {
+    pub async fn act(&self, run: &RunId, act: &Act, actor: &Actor) -> Result<Acted, Error> {
         self.post(&path(run, "/acts"), &Order { act: act.clone(), actor: actor.name.clone() }).await
     }
 
@@ -111,6 +112,17 @@ impl Client {
         Ok(Box::pin(futures_util::stream::try_unfold(events, async |mut events| {
             Ok(events.next().await?.map(|view| (view, events)))
         })))
+    }
+
+    /// Fleets by name.
+    pub async fn fleets(&self) -> Result<FleetList, Error> {
+        self.get("/api/v1/fleets").await
+    }
+
+    /// Takes a fleet down; returns when it is.
+    pub async fn down(&self, fleet: &FleetId, actor: &Actor) -> Result<FleetDown, Error> {
+        let path = format!("/api/v1/fleets/{}/{}/down", fleet.environment, fleet.service);
+        self.post(&path, &fleets::Order { actor: actor.name.clone() }).await
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {

@@ -17,13 +17,16 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::engine::fleets::FleetView;
 use crate::ids::{CommitSha, RunId};
 use crate::run::event::Origin;
+use crate::run::view::RunView;
 
 pub mod client;
 
 mod changes;
 mod extract;
+mod fleets;
 mod logs;
 mod look;
 mod problem;
@@ -65,6 +68,28 @@ pub struct RunLine {
     pub commit: Option<CommitSha>,
     pub waiting_for: Option<String>,
     pub created_at: Timestamp,
+}
+
+/// What came of an act.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Acted {
+    /// The run right afterwards.
+    pub run: RunView,
+    /// Whether anybody drives the run, so that the act takes effect.
+    pub driven: bool,
+}
+
+/// Fleets by name: the public document of `windlass status --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetList {
+    pub fleets: Vec<FleetView>,
+}
+
+/// A fleet was taken down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetDown {
+    /// What happened meanwhile, a line each.
+    pub said: Vec<String>,
 }
 
 /// Who holds the data directory.
@@ -110,6 +135,8 @@ fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/holder", get(runs::holder))
         .route("/api/v1/runs", get(runs::list).post(runs::submit))
+        .route("/api/v1/fleets", get(fleets::list))
+        .route("/api/v1/fleets/{environment}/{service}/down", post(fleets::down))
         .nest("/api/v1/runs/{pipeline}/{number}", run)
         .fallback(async || Problem::not_found("the API has no such path"))
         .method_not_allowed_fallback(async || Problem::method())

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::{Asked, Body, Run};
 use super::look::look;
-use super::{Api, HolderView, Problem, RunLine, RunList, Submission, changes, interrupted};
+use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, changes, interrupted};
 use crate::ids::PipelineName;
 use crate::run::command::Act;
 use crate::run::event::Actor;
@@ -118,10 +118,11 @@ pub(super) async fn act(
     State(api): State<Api>,
     Run(run): Run,
     Body(order): Body<Order>,
-) -> Result<Json<RunView>, Problem> {
+) -> Result<Json<Acted>, Problem> {
     let actor = Actor::named(&order.actor).map_err(Problem::request)?;
+    let driven = api.engine.handle(&run).is_some();
     api.engine.act(&run, order.act, actor).await?;
-    Ok(Json(look(&api.engine, &api.data, &run).await?))
+    Ok(Json(Acted { run: look(&api.engine, &api.data, &run).await?, driven }))
 }
 
 pub(super) async fn stream(

@@ -61,7 +61,7 @@ impl Actor {
 
 /// Characters that change how others are shown and show nothing themselves: with them a name can look
 /// like another one (Unicode Technical Report 36).
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
