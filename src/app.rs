@@ -71,8 +71,8 @@ impl House {
     }
 
     /// Writes what is still to be written, and lets go of the directory.
-    pub async fn close(self) {
-        self.store.close().await;
+    pub async fn close(self) -> Result<(), store::Error> {
+        self.store.close().await
     }
 }
 
@@ -90,9 +90,11 @@ pub fn cloud(data: &Path) -> Result<(Cloud, Arc<balancer::Client>), Error> {
     Ok((Cloud { compute, balancer: balancer.clone() as Arc<dyn Balancer>, objects }, balancer))
 }
 
-/// This program, as runner and balancer start it.
+/// This program, as runner and balancer start it. Where its file was replaced meanwhile, the one that
+/// runs is started all the same.
 fn program() -> Result<PathBuf, Error> {
-    std::env::current_exe().map_err(Error::Program)
+    let program = std::env::current_exe().map_err(Error::Program)?;
+    Ok(if program.exists() { program } else { PathBuf::from("/proc/self/exe") })
 }
 
 fn stages(
@@ -138,7 +140,8 @@ impl Surveyor for GitSurveyor {
             return Err("the run has no commit to compare with what runs".to_owned());
         };
         let address = Address::parse(source, Path::new("/")).map_err(|error| error.to_string())?;
-        let between = self.0.between(&address, running, &commit.sha).await.map_err(|error| error.to_string())?;
+        let between =
+            self.0.between(&address, running, &commit.sha).await.map_err(|error| error.to_string())?;
         Ok(Shipment {
             commits: between.commits,
             files: between.files,

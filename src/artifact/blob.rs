@@ -225,8 +225,8 @@ impl<'a> Intake<'a> {
 /// Removes what killed processes left. What cannot be removed is tried again next time.
 fn sweep(incoming: &Path) {
     for file in fs::read_dir(incoming).into_iter().flatten().flatten() {
-        let age = file.metadata().and_then(|metadata| metadata.modified()).ok();
-        if age.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > ABANDONED) {
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > ABANDONED)) {
             let _ = fs::remove_file(file.path());
         }
     }

@@ -245,20 +245,20 @@ impl Client {
         let mut lines = BufReader::new(stdout).lines();
         let word = match tokio::time::timeout(START, lines.next_line()).await {
             Ok(line) => line.map_err(failed)?.and_then(|line| serde_json::from_str(&line).ok()),
-            Err(_) => {
-                let _ = child.kill().await;
-                None
-            }
+            Err(_) => None,
         };
-        match word {
-            Some(FirstWord::Ready { pid }) => Ok(pid),
-            Some(FirstWord::Failed { message }) => {
-                Err(Error::Failed(format!("the balancer did not start: {message}")))
-            }
-            None => {
-                Err(Error::Failed(format!("the balancer did not start; its log {} says why", log.display())))
-            }
+        if let Some(FirstWord::Ready { pid }) = word {
+            return Ok(pid);
         }
+        if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+        Err(Error::Failed(match word {
+            Some(FirstWord::Failed { message }) => format!("the balancer did not start: {message}"),
+            Some(FirstWord::Ready { .. }) | None => {
+                format!("the balancer did not start; its log {} says why", log.display())
+            }
+        }))
     }
 
     async fn change(&self, request: Request, need: Need) -> Result<(), Error> {

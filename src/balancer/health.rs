@@ -95,14 +95,13 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(), Sickness> {
         read(response).await;
         Ok(status)
     };
+    let mut answer = std::pin::pin!(answer);
     let status = tokio::select! {
-        biased;
-        status = answer => status.map_err(other)?,
-        ended = connection => match ended {
-            Ok(()) => return Err(Sickness::Other("closed the connection before it answered".to_owned())),
-            Err(error) => return Err(other(error)),
-        },
+        status = answer.as_mut() => status,
+        // What it still had to say is known to the answer.
+        _ = connection => answer.await,
     };
+    let status = status.map_err(other)?;
     match status.is_success() {
         true => Ok(()),
         false => Err(Sickness::Other(format!("answered {}", status.as_u16()))),

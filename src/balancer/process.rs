@@ -259,6 +259,8 @@ impl Process {
         elsewhere: Option<(u32, OpenRequests)>,
     ) {
         let fleet = self.new_fleet(saved.listener);
+        // Before the first connection is taken.
+        fleet.restore(saved.targets, elsewhere);
         let closing = self.closing.child_token();
         let door = socket.and_then(|socket| match self.open_door(&fleet, &closing, socket) {
             Ok(door) => Some(door),
@@ -267,7 +269,6 @@ impl Process {
                 None
             }
         });
-        fleet.restore(saved.targets, elsewhere);
         let mut fleets = lock(&self.fleets);
         fleets.insert(fleet.id.clone(), Entry { fleet, closing, door });
         self.count.send_replace(fleets.len());

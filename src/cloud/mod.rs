@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{CommitSha, Digest, FleetId, ImageId, InstanceId, Key, PipelineName, RunId};
 
 pub mod conformance;
+pub mod fault;
 pub mod local;
 
 /// What can go wrong, by meaning.

@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::journal::{fleet_append, load_fleet, load_run, run_append};
 use super::{Error, Handle, Request, Shared, places, slots::Slot};
 use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId};
+use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
 use crate::pipeline::model::Kind;
 use crate::run::command;
 use crate::run::decide::{self, Decision, Facts, Place, Stop, Wait, decide};
@@ -182,8 +182,10 @@ impl Driver {
         let draft = loop {
             match self.write(input).await {
                 Ok(draft) => break draft,
-                Err(Error::Store(store::Error::Conflict { .. })) => {}
-                Err(Error::Store(error @ (store::Error::Full { .. } | store::Error::Failed { .. }))) => {
+                Err(Error::Journal(journal::Error::Store(store::Error::Conflict { .. }))) => {}
+                Err(Error::Journal(journal::Error::Store(
+                    error @ (store::Error::Full { .. } | store::Error::Failed { .. }),
+                ))) => {
                     tracing::error!(run = %self.run, %error, "the journal cannot be written; trying again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(STORE_PAUSE.1);
@@ -315,9 +317,7 @@ impl Driver {
                 decision = decide(&self.state, &facts);
             }
             for event in &decision.events {
-                self.state
-                    .apply(now, event)
-                    .map_err(|illegal| Error::Journal { run: self.run.clone(), illegal })?;
+                self.state.apply(now, event).map_err(|broken| illegal(&self.run, broken))?;
                 if let RunEvent::EnvironmentLeft { environment } = event {
                     self.leave(now, environment, draft);
                 }
@@ -374,9 +374,7 @@ impl Driver {
             }
             let stage = self.state.pipeline.stages[stage].name.clone();
             let event = RunEvent::EnvironmentEntered { environment, stage };
-            self.state
-                .apply(now, &event)
-                .map_err(|illegal| Error::Journal { run: self.run.clone(), illegal })?;
+            self.state.apply(now, &event).map_err(|broken| illegal(&self.run, broken))?;
             draft.events.push((now, event));
             return Ok(true);
         }
@@ -417,8 +415,8 @@ impl Driver {
         for i in running {
             if !self.active.contains_key(&i) {
                 let takes_slot = self.state.pipeline.stages[i].kind.takes_slot();
-                let slot = takes_slot
-                    .then(|| slots.pop().unwrap_or_else(|| self.shared.parts.slots.take_anyway()));
+                let slot =
+                    takes_slot.then(|| slots.pop().unwrap_or_else(|| self.shared.parts.slots.take_anyway()));
                 self.start(i, slot);
             }
             if let Some(why) = decide::stop_of(&self.state, i)
@@ -454,16 +452,16 @@ impl Driver {
             let mut attempt = Attempt::new(work, &data, journal, stop_signal);
             let end = match stage {
                 None => Err(Failure::infrastructure("this engine knows no such kind of stage")),
-                Some(stage) => std::panic::AssertUnwindSafe(stage.run(&mut attempt))
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|_| Err(Failure::infrastructure("the stage's code panicked; this is a defect"))),
+                Some(stage) => {
+                    std::panic::AssertUnwindSafe(stage.run(&mut attempt)).catch_unwind().await.unwrap_or_else(
+                        |_| Err(Failure::infrastructure("the stage's code panicked; this is a defect")),
+                    )
+                }
             };
             let events = attempt.into_deferred();
             let _ = ends.send(End::Attempt { stage: i, attempt: number, events, end });
         });
-        let active =
-            Active { attempt: number, stop, force_at: None, task: task.abort_handle(), _slot: slot };
+        let active = Active { attempt: number, stop, force_at: None, task: task.abort_handle(), _slot: slot };
         self.active.insert(i, active);
     }
 
@@ -546,15 +544,19 @@ impl Driver {
                 let state = load_fleet(self.shared.parts.store.as_ref(), &fleet).await?;
                 if state.holder.as_ref() != Some(&self.run) {
                     let why = "the journal of the fleet that it holds does not say so";
-                    let illegal =
+                    let broken =
                         Illegal::Order { event: "environment_entered", what: fleet.to_string(), why };
-                    return Err(Error::Journal { run: self.run.clone(), illegal });
+                    return Err(illegal(&self.run, broken));
                 }
                 self.fleets.insert(fleet, state);
             }
         }
         Ok(())
     }
+}
+
+fn illegal(run: &RunId, illegal: Illegal) -> Error {
+    Error::Journal(journal::Error::Illegal { run: run.clone(), illegal })
 }
 
 /// What the running attempt of stage `i` works with.

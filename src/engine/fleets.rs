@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::journal::{fleet_append, load_fleet, load_run};
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud, InstanceState, TargetState};
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
+use crate::journal::{fleet_append, load_fleet, load_run};
 use crate::run::event::{Actor, FleetEvent};
 use crate::store::{RunFilter, Store};
 

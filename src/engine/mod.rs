@@ -15,31 +15,31 @@ use crate::clock::Clock;
 use crate::cloud::{self, Cloud};
 use crate::config::{self, Settings};
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
+use crate::journal::{self, load_run};
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::{Asks, Place};
 use crate::run::event::{Actor, Origin, Shipment};
-use crate::run::state::Illegal;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
 use crate::store::{self, NewRun, Store};
 
 mod drive;
 pub mod fleets;
-mod journal;
 mod slots;
 
-pub use journal::{load_fleet, load_run};
 pub use slots::Slots;
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Journal(error.into())
+    }
+}
 
 /// Why the engine cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error("there is no run {0}: `windlass runs` lists those there are")]
-    NoRun(RunId),
-    #[error("the journal of {run} cannot be followed: {illegal}")]
-    Journal { run: RunId, illegal: Illegal },
+    Journal(#[from] journal::Error),
     #[error("{0}")]
     Settings(String),
     #[error("there is no fleet {0}: windlass status lists those there are")]
@@ -197,7 +197,8 @@ pub async fn act_on_journal(
             return Ok(());
         }
         for event in &events {
-            state.apply(now, event).map_err(|illegal| Error::Journal { run: run.clone(), illegal })?;
+            let followed = state.apply(now, event);
+            followed.map_err(|illegal| journal::Error::Illegal { run: run.clone(), illegal })?;
         }
         let events = events.into_iter().map(|event| (now, event)).collect();
         let append = journal::run_append(&state, &BTreeMap::new(), expected, events);
@@ -257,7 +258,7 @@ fn settings(origin: &Origin) -> Result<Settings, Error> {
 /// What the settings say of the environments, as far as the service goes.
 fn places(settings: &Settings, service: &PipelineName) -> BTreeMap<EnvironmentName, Place> {
     let place = |environment: &config::Environment| Place {
-        group: environment.group.to_string(),
+        group: environment.group.word().to_owned(),
         asks: match environment.promotion {
             config::Promotion::Automatic => Asks::Nothing,
             config::Promotion::Manual => Asks::Promotion,

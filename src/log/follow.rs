@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use futures_util::Stream;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::WatchFlags;
 use tokio_util::bytes::Bytes;
+
+use crate::wake::Watch;
 
 /// Most bytes that come at once.
 const CHUNK: usize = 64 * 1024;
@@ -113,38 +112,5 @@ impl Tail {
         buffer.truncate(count);
         self.at += count as u64;
         Ok(Some(buffer.into()))
-    }
-}
-
-/// Tells that something changed.
-pub(crate) struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    pub(crate) fn new(path: &Path, what: WatchFlags) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&inotify, path, what)?;
-        Ok(Self(AsyncFd::register(inotify)?))
-    }
-
-    /// Waits for a change since this was made, or since it last told of one.
-    pub(crate) async fn changed(&self) -> io::Result<()> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-            let mut changed = false;
-            let drained = ready.try_io(|inotify| {
-                loop {
-                    match rustix::io::read(inotify.get_ref(), &mut buffer) {
-                        Ok(_) => changed = true,
-                        Err(error) => return Err::<(), _>(error.into()),
-                    }
-                }
-            });
-            match drained {
-                _ if changed => return Ok(()),
-                Ok(Err(error)) => return Err(error),
-                _ => {}
-            }
-        }
     }
 }

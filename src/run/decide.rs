@@ -165,7 +165,11 @@ fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
                     Some(Err(failure)) => format!(": {}", failure.message),
                     _ => String::new(),
                 };
-                decision.wait(i, WaitKind::Retry, format!("attempt {attempt} starts soon, after a pause{why}"));
+                decision.wait(
+                    i,
+                    WaitKind::Retry,
+                    format!("attempt {attempt} starts soon, after a pause{why}"),
+                );
             }
             _ => start(state, facts, i, decision),
         }
@@ -286,7 +290,12 @@ fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
                 && let Some(first) = script.steps.first()
             {
                 let name = first.name.clone();
-                decision.events.push(RunEvent::StepStarted { stage: stage.name.clone(), attempt, step: 1, name });
+                decision.events.push(RunEvent::StepStarted {
+                    stage: stage.name.clone(),
+                    attempt,
+                    step: 1,
+                    name,
+                });
             }
         }
     }
@@ -311,9 +320,7 @@ fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<In
 fn refuse(state: &RunState, i: usize, failure: Failure, decision: &mut Decision) {
     let stage = state.pipeline.stages[i].name.clone();
     let attempt = state.attempt_number(i) + 1;
-    let inputs = Inputs::default();
-    decision.events.push(RunEvent::AttemptStarted { stage: stage.clone(), attempt, inputs });
-    decision.events.push(RunEvent::AttemptFailed { stage, attempt, failure });
+    decision.events.push(RunEvent::AttemptRefused { stage, attempt, failure });
 }
 
 /// Environments whose last stage has ended.

@@ -64,12 +64,8 @@ impl FleetState {
                 }
             }
             FleetEvent::RolloutStarted { run, stage, attempt, key, image, release, size } => {
-                let to = Deployed {
-                    image: (**image).clone(),
-                    release: release.clone(),
-                    size: *size,
-                    since: at,
-                };
+                let to =
+                    Deployed { image: (**image).clone(), release: release.clone(), size: *size, since: at };
                 self.rollout = Some(Rollout {
                     key: key.clone(),
                     run: run.clone(),

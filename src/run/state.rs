@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{Actor, Artifact, Cause, Ending, Failure, Image, Inputs, Origin, Outcome, RunEvent, Shipment};
+use super::event::{
+    Actor, Artifact, Cause, Ending, Failure, Image, Inputs, Origin, Outcome, RunEvent, Shipment,
+};
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::graph::Graph;
 use crate::pipeline::model::{Pipeline, RetryOn, Stage};
@@ -104,11 +106,15 @@ pub enum Phase {
     Running,
     /// The last attempt failed in a way that the retry policy covers. Without a time, the next
     /// attempt has not been scheduled yet.
-    Retrying { not_before: Option<Timestamp> },
+    Retrying {
+        not_before: Option<Timestamp>,
+    },
     Succeeded,
     Failed,
     Cancelled,
-    Skipped { reason: String },
+    Skipped {
+        reason: String,
+    },
 }
 
 impl Phase {
@@ -146,6 +152,12 @@ pub enum StepPhase {
     Running,
     Succeeded { result: serde_json::Value },
     Failed(Failure),
+}
+
+impl AttemptState {
+    fn new(inputs: Inputs, started_at: Timestamp) -> Self {
+        Self { inputs, started_at, finished_at: None, timed_out_at: None, steps: Vec::new(), end: None }
+    }
 }
 
 impl RunState {
@@ -220,21 +232,15 @@ impl RunState {
         match event {
             RunEvent::Created { .. } => return Err(Illegal::BeganTwice),
             RunEvent::AttemptStarted { stage, attempt, inputs } => {
-                let i = self.find(stage)?;
-                let state = &mut self.stages[i];
-                let startable = matches!(state.phase, Phase::Pending | Phase::Retrying { .. });
-                if !startable || *attempt as usize != state.attempts.len() + 1 {
-                    return Err(order("attempt_started", stage, "the stage is not about to start it"));
-                }
-                state.attempts.push(AttemptState {
-                    inputs: inputs.clone(),
-                    started_at: at,
-                    finished_at: None,
-                    timed_out_at: None,
-                    steps: Vec::new(),
-                    end: None,
-                });
+                let i = self.push_attempt("attempt_started", stage, *attempt, AttemptState::new(inputs.clone(), at))?;
                 self.move_to(i, Phase::Running);
+            }
+            RunEvent::AttemptRefused { stage, attempt, failure } => {
+                let mut refused = AttemptState::new(Inputs::default(), at);
+                refused.finished_at = Some(at);
+                refused.end = Some(Err(failure.clone()));
+                let i = self.push_attempt("attempt_refused", stage, *attempt, refused)?;
+                self.move_to(i, self.phase_after(i, failure));
             }
             RunEvent::StepStarted { stage, attempt, step, name } => {
                 let attempt = self.running_attempt("step_started", stage, *attempt)?;
@@ -292,14 +298,7 @@ impl RunState {
                     step.finished_at = Some(at);
                 }
                 let i = self.find(stage)?;
-                let phase = match failure.cause {
-                    Cause::Cancelled => Phase::Cancelled,
-                    cause if self.cancel.is_none() && self.may_retry(i, cause) => {
-                        Phase::Retrying { not_before: None }
-                    }
-                    _ => Phase::Failed,
-                };
-                self.move_to(i, phase);
+                self.move_to(i, self.phase_after(i, failure));
             }
             RunEvent::RetryScheduled { stage, attempt, not_before } => {
                 let i = self.find(stage)?;
@@ -337,7 +336,11 @@ impl RunState {
             RunEvent::EnvironmentEntered { environment, .. } => {
                 let gate = self.gate("environment_entered", environment)?;
                 if gate.hold != Hold::NotYet || gate.rejected.is_some() {
-                    return Err(order("environment_entered", environment, "it was entered or rejected before"));
+                    return Err(order(
+                        "environment_entered",
+                        environment,
+                        "it was entered or rejected before",
+                    ));
                 }
                 gate.hold = Hold::Held;
             }
@@ -381,7 +384,8 @@ impl RunState {
             attempt(stage, number)?.steps.get((step as usize).checked_sub(1)?)
         };
         match event {
-            RunEvent::AttemptStarted { stage, attempt: number, .. } => attempt(stage, *number).is_some(),
+            RunEvent::AttemptStarted { stage, attempt: number, .. }
+            | RunEvent::AttemptRefused { stage, attempt: number, .. } => attempt(stage, *number).is_some(),
             RunEvent::StepStarted { stage, attempt, step, .. } => step_of(stage, *attempt, *step).is_some(),
             RunEvent::StepNoted { stage, attempt, step, key, value } => {
                 step_of(stage, *attempt, *step).is_some_and(|step| step.notes.get(key) == Some(value))
@@ -463,12 +467,42 @@ impl RunState {
         self.gates.get_mut(environment).ok_or_else(|| order(event, environment, "no stage names it"))
     }
 
-    fn open_gate(&mut self, event: &'static str, environment: &EnvironmentName) -> Result<&mut Gate, Illegal> {
+    fn open_gate(
+        &mut self,
+        event: &'static str,
+        environment: &EnvironmentName,
+    ) -> Result<&mut Gate, Illegal> {
         let gate = self.gate(event, environment)?;
         if gate.reached.is_none() || gate.promoted.is_some() || gate.rejected.is_some() {
             return Err(order(event, environment, "the run does not stand at its gate"));
         }
         Ok(gate)
+    }
+
+    fn push_attempt(
+        &mut self,
+        event: &'static str,
+        stage: &StageName,
+        number: u32,
+        attempt: AttemptState,
+    ) -> Result<usize, Illegal> {
+        let i = self.find(stage)?;
+        let state = &mut self.stages[i];
+        let startable = matches!(state.phase, Phase::Pending | Phase::Retrying { .. });
+        if !startable || number as usize != state.attempts.len() + 1 {
+            return Err(order(event, stage, "the stage is not about to start it"));
+        }
+        state.attempts.push(attempt);
+        Ok(i)
+    }
+
+    /// Where a stage stands after its last attempt failed.
+    fn phase_after(&self, i: usize, failure: &Failure) -> Phase {
+        match failure.cause {
+            Cause::Cancelled => Phase::Cancelled,
+            cause if self.cancel.is_none() && self.may_retry(i, cause) => Phase::Retrying { not_before: None },
+            _ => Phase::Failed,
+        }
     }
 
     fn may_retry(&self, i: usize, cause: Cause) -> bool {

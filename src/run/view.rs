@@ -235,7 +235,10 @@ pub fn status(state: &RunState, waits: &BTreeMap<usize, Wait>) -> Status {
         return Status::Running;
     }
     let at_a_gate = state.gates.values().any(|gate| {
-        gate.reached.is_some() && gate.promoted.is_none() && gate.rejected.is_none() && gate.hold == Hold::NotYet
+        gate.reached.is_some()
+            && gate.promoted.is_none()
+            && gate.rejected.is_none()
+            && gate.hold == Hold::NotYet
     });
     if at_a_gate || waits.values().any(|wait| wait.kind != WaitKind::Slot) {
         return Status::Waiting;
@@ -283,7 +286,9 @@ fn stage_view(state: &RunState, waits: &BTreeMap<usize, Wait>, i: usize) -> Stag
         steps: steps(stage, attempt, stage_state.phase.is_final()),
         outputs: outcome.map(|outcome| outcome.outputs.clone()).unwrap_or_default(),
         artifacts: outcome
-            .map(|outcome| outcome.artifacts.iter().map(|a| (a.name.to_string(), a.digest.to_string())).collect())
+            .map(|outcome| {
+                outcome.artifacts.iter().map(|a| (a.name.to_string(), a.digest.to_string())).collect()
+            })
             .unwrap_or_default(),
         image: outcome.and_then(|outcome| outcome.image.clone()),
     }

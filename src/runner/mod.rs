@@ -11,7 +11,21 @@
 //!   that were forked meanwhile too;
 //! - when the runner died, a new one ends the process groups that the old one left (checked by their
 //!   start time, so that a reused number is never killed) before it calls their steps lost;
-//! - it ends when it is idle and nobody holds the data directory.
+//! - it ends when it is idle and nobody holds the data directory; told to end (SIGTERM), it ends its
+//!   steps first and records them as lost.
+//!
+//! What a step leaves in the background ends with the step, however it was detached.
+
+mod client;
+mod family;
+mod journal;
+mod output;
+mod place;
+mod process;
+mod protocol;
+mod serve;
+mod server;
+mod step;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +33,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use client::Client;
+pub use serve::{Options, ServeError, serve};
 
 use crate::ids::StepId;
 use crate::pipeline::model::Shell;
@@ -33,7 +50,8 @@ pub struct StartStep {
     pub run: String,
     /// Where it runs; must exist.
     pub directory: PathBuf,
-    /// The whole environment: nothing is inherited.
+    /// The whole environment: nothing is inherited. The runner adds `WINDLASS_STEP`, by which it
+    /// finds the step's processes wherever they went.
     pub env: BTreeMap<String, String>,
     /// What must not appear in the log.
     pub mask: Vec<String>,

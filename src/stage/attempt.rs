@@ -122,7 +122,11 @@ impl Attempt {
     }
 
     /// Ends a step that was begun.
-    pub async fn finish<T: Serialize>(&mut self, mut step: Step, done: Result<T, Failure>) -> Result<T, Failure> {
+    pub async fn finish<T: Serialize>(
+        &mut self,
+        mut step: Step,
+        done: Result<T, Failure>,
+    ) -> Result<T, Failure> {
         if let Err(failure) = &done {
             step.say(&failure.message);
         }

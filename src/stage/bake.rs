@@ -16,8 +16,8 @@ use super::workspace::{Workspaces, blocking, make};
 use super::{Attempt, Next, Stage, Step, Work};
 use crate::artifact::Shelf;
 use crate::cloud::{BuildRequest, Compute, ImageRecord, ImageRequest, Parent, Provisioning, Tags};
-use crate::engine::load_fleet;
 use crate::ids::{ArtifactName, Digest, FleetId, ImageId};
+use crate::journal::load_fleet;
 use crate::pipeline::model::{self, Base, Kind};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
 use crate::runner;
@@ -147,7 +147,12 @@ impl Bake {
     }
 
     /// Chooses the parent and puts what the commit adds on the shelf.
-    async fn resolve(&self, work: &Work, bake: &model::Bake, artifacts: &[Artifact]) -> Result<Recipe, Failure> {
+    async fn resolve(
+        &self,
+        work: &Work,
+        bake: &model::Bake,
+        artifacts: &[Artifact],
+    ) -> Result<Recipe, Failure> {
         let parent = self.parent(work, bake).await?;
         let base = match (&parent, &bake.base) {
             (None, Some(Base::Directory(path))) => Some(path.clone()),
@@ -162,7 +167,8 @@ impl Bake {
         let beside = Path::new(&work.origin.pipeline_path).parent().unwrap_or(Path::new("/")).to_owned();
         let (shelf, files) = (self.workspaces.shelf.clone(), bake.files.clone());
         let (base, files) = blocking(move || {
-            let base = base.map(|path| shelve(&shelf, &[&source, &beside], "base.directory", path)).transpose()?;
+            let base =
+                base.map(|path| shelve(&shelf, &[&source, &beside], "base.directory", path)).transpose()?;
             let files = files.into_iter().map(|path| shelve(&shelf, &[&source], "files", path));
             Ok((base, files.collect::<Result<Vec<_>, _>>()?))
         })
@@ -217,7 +223,11 @@ impl Bake {
                 restore(&file.digest, root.join("files"), &file.path)?;
             }
             for artifact in &artifacts {
-                restore(&artifact.digest, root.join("contents").join(artifact.name.as_str()), &artifact.path)?;
+                restore(
+                    &artifact.digest,
+                    root.join("contents").join(artifact.name.as_str()),
+                    &artifact.path,
+                )?;
             }
             Ok(())
         })
@@ -234,8 +244,7 @@ impl Bake {
         let contents = artifacts
             .iter()
             .map(|artifact| root.join("contents").join(artifact.name.as_str()).join(&artifact.path));
-        let files =
-            recipe.files.iter().map(|file| (file.path.clone(), root.join("files").join(&file.path)));
+        let files = recipe.files.iter().map(|file| (file.path.clone(), root.join("files").join(&file.path)));
         BuildRequest {
             key: work.id.key(),
             parent,
@@ -263,7 +272,9 @@ fn chosen(work: &Work, bake: &model::Bake) -> Result<Vec<Artifact>, Failure> {
 /// Puts a path of the commit on the shelf; the first place that has it counts.
 fn shelve(shelf: &Shelf, places: &[&Path], key: &str, path: String) -> Result<Content, Failure> {
     let place = places.iter().find(|place| place.join(&path).exists()).ok_or_else(|| {
-        Failure::task(format!("{key}: the commit has no {path:?}; is it committed, and is `checkout` an ancestor?"))
+        Failure::task(format!(
+            "{key}: the commit has no {path:?}; is it committed, and is `checkout` an ancestor?"
+        ))
     })?;
     let stored = shelf.store(place, &path).map_err(|error| Failure::task(format!("{key}: {error}")))?;
     Ok(Content { path, digest: stored.digest })
@@ -309,6 +320,7 @@ fn as_recorded(record: ImageRecord) -> Image {
 }
 
 fn outcome(image: Image) -> Outcome {
-    let outputs = [("image".to_owned(), image.id.to_string()), ("name".to_owned(), image.name.clone())].into();
+    let outputs =
+        [("image".to_owned(), image.id.to_string()), ("name".to_owned(), image.name.clone())].into();
     Outcome { outputs, image: Some(image), ..Outcome::default() }
 }

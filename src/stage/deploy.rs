@@ -16,8 +16,8 @@ use super::upload::failed;
 use super::{Attempt, Next, Stage, Step, Work};
 use crate::cloud::{Cloud, Listener};
 use crate::config::{self, Promotion, Settings};
-use crate::engine::load_fleet;
 use crate::ids::{FleetId, InstanceId};
+use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
 use crate::rollout::{self, Desired, Direction, End, Move, Progress, Traffic};
 use crate::run::decide::Stop;
@@ -54,7 +54,8 @@ impl Stage for Deploy {
         let recorded = load_fleet(self.store.as_ref(), &id).await.map_err(lost)?;
         let mut fleet = Fleet::new(&self.cloud, &work, &id);
         let size = settings.size;
-        let source = recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
+        let source =
+            recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
         let begun: Begun = match attempt.next("Begin rollout").await? {
             Next::Done(begun) => begun,
             Next::Do(mut step) => {
@@ -91,7 +92,9 @@ impl Stage for Deploy {
             healthy_at_start: begun.healthy,
             started_at: begun.at,
         };
-        let end = Rollout { fleet: &mut fleet, desired, step: None, said: String::new() }.carry_out(attempt).await?;
+        let end = Rollout { fleet: &mut fleet, desired, step: None, said: String::new() }
+            .carry_out(attempt)
+            .await?;
         self.conclude(attempt, &id, &listener, &begun, &image, end).await
     }
 

@@ -157,14 +157,17 @@ impl<'a> Fleet<'a> {
     async fn launch(&mut self, step: &mut Step, release: &Digest, count: u32) -> Result<(), Failure> {
         let sides = self.sides.iter().flatten();
         let Some(side) = sides.into_iter().find(|side| side.release.id() == *release) else {
-            return Err(Failure::infrastructure("the plan asks for a release that the rollout does not know"));
+            return Err(Failure::infrastructure(
+                "the plan asks for a release that the rollout does not know",
+            ));
         };
         let (version, word, release_of) = (side.version.clone(), side.word, side.release.clone());
         let intents = self.intents_for(release, &version, word, count);
         self.intents.extend(intents.iter().cloned());
         let mut noted: Vec<Intent> = step.noted(LAUNCHES).unwrap_or_default();
         if intents.iter().any(|intent| !noted.contains(intent)) {
-            noted.extend(intents.iter().filter(|intent| !noted.contains(intent)).cloned().collect::<Vec<_>>());
+            noted
+                .extend(intents.iter().filter(|intent| !noted.contains(intent)).cloned().collect::<Vec<_>>());
             step.note(LAUNCHES, &noted).await?;
         }
         for intent in intents {

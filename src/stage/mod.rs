@@ -24,12 +24,12 @@ pub mod checkout;
 pub mod deploy;
 mod fleet;
 pub mod script;
-pub mod upload;
 mod shell;
+pub mod upload;
 mod workspace;
 
-pub use workspace::Workspaces;
 pub use attempt::{Attempt, Entry, Journal, Next, Step};
+pub use workspace::Workspaces;
 
 /// One kind of stage. See the module for what it may rely on and has to keep.
 #[async_trait]

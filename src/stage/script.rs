@@ -10,8 +10,8 @@ use super::shell::{STOP_BOUND, Shell, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
 use super::{Attempt, Stage, Work};
 use crate::cloud::Cloud;
-use crate::engine::load_fleet;
 use crate::ids::FleetId;
+use crate::journal::load_fleet;
 use crate::log::Redactor;
 use crate::pipeline::model::Kind;
 use crate::run::event::{Artifact, Failure, Outcome};
@@ -85,7 +85,8 @@ impl Script {
     /// Reads what the steps wrote to `WINDLASS_OUTPUT`.
     fn outputs(&self, workspace: &Workspace, mask: &[Secret]) -> Result<BTreeMap<String, String>, Failure> {
         let path = workspace.output();
-        let unreadable = |error: std::io::Error| Failure::task(format!("WINDLASS_OUTPUT cannot be read: {error}"));
+        let unreadable =
+            |error: std::io::Error| Failure::task(format!("WINDLASS_OUTPUT cannot be read: {error}"));
         let length = match path.metadata() {
             Ok(meta) => meta.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -99,9 +100,9 @@ impl Script {
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let mut outputs = BTreeMap::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let (name, value) = line
-                .split_once('=')
-                .ok_or_else(|| Failure::task(format!("WINDLASS_OUTPUT takes lines of key=value, not {line:?}")))?;
+            let (name, value) = line.split_once('=').ok_or_else(|| {
+                Failure::task(format!("WINDLASS_OUTPUT takes lines of key=value, not {line:?}"))
+            })?;
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
             if name.is_empty() || !name.chars().all(plain) {
                 return Err(Failure::task(format!(
@@ -133,7 +134,9 @@ fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Err
     use crate::artifact::Error::{Missing, Outside, Path, TooLarge, Unsupported};
     let message = format!("artifact {name} cannot be stored: {error}");
     match error {
-        Missing { .. } | Path { .. } | Outside { .. } | Unsupported { .. } | TooLarge { .. } => Failure::task(message),
+        Missing { .. } | Path { .. } | Outside { .. } | Unsupported { .. } | TooLarge { .. } => {
+            Failure::task(message)
+        }
         _ => Failure::infrastructure(message),
     }
 }

@@ -77,7 +77,9 @@ fn code(exit: &Exit) -> Option<i32> {
 fn judge(name: &str, exit: &Exit, log: &Path) -> Result<(), Failure> {
     match &exit.status {
         ExitStatus::Code { code: 0 } => Ok(()),
-        ExitStatus::Code { code } => Err(Failure::task(format!("“{name}” ended with exit code {code}{}", last_words(log)))),
+        ExitStatus::Code { code } => {
+            Err(Failure::task(format!("“{name}” ended with exit code {code}{}", last_words(log))))
+        }
         ExitStatus::Signal { signal } => {
             Err(Failure::task(format!("“{name}” was ended by signal {signal}, which Windlass did not send")))
         }
@@ -108,10 +110,18 @@ fn last_words(log: &Path) -> String {
 }
 
 /// The environment of a shell step, besides what its kind of stage adds: nothing else is there.
-pub fn environment(work: &Work, home: &Path, tmp: &Path, secrets: &[(String, Secret)]) -> BTreeMap<String, String> {
+pub fn environment(
+    work: &Work,
+    home: &Path,
+    tmp: &Path,
+    secrets: &[(String, Secret)],
+) -> BTreeMap<String, String> {
     let inherited = |name: &str| std::env::var(name).ok();
     let mut env = BTreeMap::new();
-    env.insert("PATH".to_owned(), inherited("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned()));
+    env.insert(
+        "PATH".to_owned(),
+        inherited("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned()),
+    );
     env.insert("LANG".to_owned(), inherited("LANG").unwrap_or_else(|| "C.UTF-8".to_owned()));
     env.insert("HOME".to_owned(), home.display().to_string());
     env.insert("TMPDIR".to_owned(), tmp.display().to_string());
@@ -143,4 +153,3 @@ pub fn secrets(work: &Work) -> Result<Vec<(String, Secret)>, Failure> {
     };
     work.stage().secrets.iter().map(resolve).collect()
 }
-

@@ -57,7 +57,9 @@ impl Stage for Upload {
         for name in &upload.artifacts {
             let artifact = work.artifacts.iter().find(|artifact| artifact.name == *name);
             let artifact = artifact.ok_or_else(|| {
-                Failure::policy(format!("artifact {name} was not made: the stage that makes it did not succeed"))
+                Failure::policy(format!(
+                    "artifact {name} was not made: the stage that makes it did not succeed"
+                ))
             })?;
             let key = format!("{prefix}/{name}.tar");
             attempt.check_stop()?;

@@ -84,7 +84,8 @@ impl Workspaces {
     /// A self-contained clone of the run's commit at `directory`.
     pub async fn clone_commit(&self, work: &Work, directory: &Path) -> Result<(), Failure> {
         let (address, commit) = commit(work)?;
-        self.sources
+        let sources: &Sources = &self.sources;
+        sources
             .clone_into(&address, &commit.sha, &commit.branch, directory)
             .await
             .map_err(|error| Failure::infrastructure(format!("the commit cannot be cloned: {error}")))
@@ -111,7 +112,8 @@ impl Workspaces {
     /// Removes workspaces that nobody has touched for a day.
     pub fn sweep(&self) {
         let old = |path: &Path| {
-            let modified = path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
+            let modified =
+                path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
         };
         let attempts = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(4).max_depth(4);

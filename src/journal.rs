@@ -1,10 +1,10 @@
-//! Between the journals and their folded states.
+//! Between the journals and their folded states: the store keeps what happened, the folds know what
+//! it means, and here they meet.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Error;
 use crate::ids::{FleetId, RunId, StreamId};
 use crate::run::decide::Wait;
 use crate::run::event::{FleetEvent, RunEvent};
@@ -12,6 +12,17 @@ use crate::run::fleet::FleetState;
 use crate::run::state::{Illegal, RunState};
 use crate::run::view;
 use crate::store::{self, Append, Event, FleetRow, Row, RunRow, Store};
+
+/// Why a journal could not be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("there is no run {0}: `windlass runs` lists those there are")]
+    NoRun(RunId),
+    #[error("the journal of {run} cannot be followed: {illegal}")]
+    Illegal { run: RunId, illegal: Illegal },
+}
 
 /// Loads a run's journal and folds it.
 pub async fn load_run(store: &dyn Store, run: &RunId) -> Result<RunState, Error> {
@@ -22,7 +33,7 @@ pub async fn load_run(store: &dyn Store, run: &RunId) -> Result<RunState, Error>
     });
     RunState::fold(events).map_err(|illegal| match illegal {
         Illegal::NoBeginning if recorded.is_empty() => Error::NoRun(run.clone()),
-        illegal => Error::Journal { run: run.clone(), illegal },
+        illegal => Error::Illegal { run: run.clone(), illegal },
     })
 }
 

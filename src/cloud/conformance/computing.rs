@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::join_all;
+
+use super::eventually;
+use crate::cloud::{
+    BuildRequest, Compute, Error, ImageRecord, ImageRequest, Instance, InstanceState, Launch, Parent,
+    Provisioning, Tags,
+};
+use crate::ids::{Digest, FleetId, InstanceId, RunId};
+
+/// A service that runs until it is ended.
+const SERVICE: &str = "exec sleep 3600";
+
+/// Every promise of [`Compute`]. `make` makes an empty one; `scratch` is a directory for what images
+/// are made of.
+pub async fn compute<C: Compute>(scratch: &Path, make: impl AsyncFn() -> C) {
+    let suite = Suite { compute: make().await, scratch: scratch.to_owned() };
+    suite.images().await;
+    suite.builds().await;
+    suite.instances().await;
+    suite.ends().await;
+}
+
+struct Suite<C> {
+    compute: C,
+    scratch: PathBuf,
+}
+
+fn tags(key: &str) -> Tags {
+    Tags {
+        service: name("shop"),
+        run: RunId::new(name("shop"), 1),
+        stage: "stage".to_owned(),
+        key: name(key),
+    }
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("the suite uses legal names")
+}
+
+fn fleet(environment: &str) -> FleetId {
+    FleetId::new(name("shop"), name(environment))
+}
+
+impl<C: Compute> Suite<C> {
+    fn content(&self, directory: &str, file: &str, text: &str) -> PathBuf {
+        let directory = self.scratch.join(directory);
+        let path = directory.join(file);
+        std::fs::create_dir_all(path.parent().unwrap_or(&directory)).expect("scratch is writable");
+        std::fs::write(path, text).expect("scratch is writable");
+        directory
+    }
+
+    fn build(&self, key: &str, contents: Vec<PathBuf>) -> BuildRequest {
+        BuildRequest { key: name(key), parent: Parent::Empty, contents, files: Vec::new(), tags: tags(key) }
+    }
+
+    fn image_request(&self, key: &str, start: &str) -> ImageRequest {
+        ImageRequest {
+            name: format!("shop-{key}"),
+            key: Digest::of(key.as_bytes()),
+            parent: None,
+            commit: None,
+            start: start.to_owned(),
+        }
+    }
+
+    /// An image that starts with this command.
+    async fn baked(&self, key: &str, start: &str) -> ImageRecord {
+        let build = self.build(key, vec![self.content("service", "file", "content")]);
+        self.compute.launch_builder(&build).await.expect("a builder is launched");
+        let image = self.image_request(key, start);
+        self.compute.create_image(&build, &image).await.expect("an image is created")
+    }
+
+    async fn images(&self) {
+        let key = Digest::of(b"first");
+        let unknown = name("img-unknown");
+        assert_eq!(self.compute.find_image(&key).await.expect("it is looked for"), None);
+        let missing = self.compute.image(&unknown).await;
+        assert!(matches!(missing, Err(Error::NotFound(_))), "an unknown image is not found: {missing:?}");
+        let missing = self.compute.certify_image(&unknown).await;
+        assert!(matches!(missing, Err(Error::NotFound(_))), "nor certified: {missing:?}");
+
+        let build = self.build("first", vec![self.content("first", "app", "one")]);
+        let request = self.image_request("first", SERVICE);
+        let missing = self.compute.create_image(&build, &request).await;
+        assert!(matches!(missing, Err(Error::NotFound(_))), "without a builder there is no image");
+        self.compute.launch_builder(&build).await.expect("a builder is launched");
+        assert_eq!(self.compute.find_image(&key).await.expect("it is looked for"), None, "a half image");
+
+        let image = self.compute.create_image(&build, &request).await.expect("an image is created");
+        assert_eq!((&image.key, image.name.as_str(), image.certified), (&key, "shop-first", false));
+        assert_eq!((&image.run, image.start.as_str()), (&build.tags.run, SERVICE));
+        assert_eq!(self.compute.find_image(&key).await.expect("it is found"), Some(image.clone()));
+        assert_eq!(self.compute.image(&image.id).await.expect("it is found"), image);
+        let again = self.compute.create_image(&build, &request).await.expect("asked again");
+        assert_eq!(again, image, "the same key is the same image, though its builder is gone");
+
+        for _ in 0..2 {
+            self.compute.certify_image(&image.id).await.expect("it is certified");
+            let certified = self.compute.image(&image.id).await.expect("it is found");
+            assert_eq!(certified, ImageRecord { certified: true, ..image.clone() });
+        }
+    }
+
+    async fn builds(&self) {
+        let contents = vec![self.content("two", "shared/one", "1"), self.content("three", "shared/two", "2")];
+        let mut build = self.build("second", contents);
+        build.files = vec![("deploy/setup".to_owned(), self.content("deploy", "setup", "x").join("setup"))];
+        let builder = self.compute.launch_builder(&build).await.expect("a builder is launched");
+        let Provisioning::Here { directory } = builder.provisioning;
+        for file in ["shared/one", "shared/two", "deploy/setup"] {
+            assert!(directory.join(file).exists(), "{file} is at hand while provisioning");
+        }
+        std::fs::write(directory.join("half-done"), "x").expect("provisioning writes");
+
+        let builder = self.compute.launch_builder(&build).await.expect("the build starts again");
+        let Provisioning::Here { directory } = builder.provisioning;
+        assert!(!directory.join("half-done").exists(), "a build starts afresh");
+        std::fs::write(directory.join("provisioned"), "x").expect("provisioning writes");
+        let request = self.image_request("second", SERVICE);
+        let parent = self.compute.create_image(&build, &request).await.expect("an image is created");
+
+        let child = BuildRequest {
+            parent: Parent::Image(parent.id.clone()),
+            ..self.build("child", vec![self.content("four", "app", "4")])
+        };
+        let builder = self.compute.launch_builder(&child).await.expect("a builder of a parent is launched");
+        let Provisioning::Here { directory } = builder.provisioning;
+        assert!(directory.join("app").exists());
+        assert!(!directory.join("shared").exists(), "the app directory of the parent is emptied");
+        let request =
+            ImageRequest { parent: Some(parent.id.clone()), ..self.image_request("child", SERVICE) };
+        let image = self.compute.create_image(&child, &request).await.expect("an image is created");
+        assert_eq!(image.parent, Some(parent.id));
+
+        let contents = vec![self.content("left", "app", "1"), self.content("right", "app", "1")];
+        let two = self.compute.launch_builder(&self.build("conflict", contents)).await;
+        let named = matches!(&two, Err(Error::Conflict(message)) if message.contains("app"));
+        assert!(named, "two contents at one path are a conflict that names it: {two:?}");
+    }
+
+    fn launch(&self, key: &str, instance: &str, image: &ImageRecord, fleet: FleetId) -> Launch {
+        Launch {
+            key: name(key),
+            name: instance.to_owned(),
+            fleet,
+            image: image.id.clone(),
+            env: BTreeMap::from([("FLAVOUR".to_owned(), "plain".to_owned())]),
+            release: Digest::of(key.as_bytes()),
+            tags: tags(key),
+        }
+    }
+
+    async fn listed(&self, fleet: &FleetId) -> Vec<Instance> {
+        self.compute.instances(fleet).await.expect("instances are listed")
+    }
+
+    async fn state(&self, fleet: &FleetId, id: &InstanceId) -> Option<InstanceState> {
+        self.listed(fleet).await.into_iter().find(|instance| instance.id == *id).map(|found| found.state)
+    }
+
+    async fn instances(&self) {
+        let (staging, production) = (fleet("staging"), fleet("production"));
+        let image = self.baked("service", SERVICE).await;
+        assert!(self.listed(&staging).await.is_empty());
+
+        let launch = self.launch("launch-1", "shop-staging-1-1", &image, staging.clone());
+        let first = self.compute.launch(&launch).await.expect("an instance is launched");
+        let told = (&first.key, &first.fleet, &first.image, &first.release, first.name.as_str());
+        assert_eq!(told, (&launch.key, &staging, &image.id, &launch.release, "shop-staging-1-1"));
+        let again = self.compute.launch(&launch).await.expect("launched again");
+        assert_eq!((&again.id, again.address), (&first.id, first.address), "one key is one instance");
+        eventually("it runs", async || {
+            (self.state(&staging, &first.id).await? == InstanceState::Running).then_some(())
+        })
+        .await;
+        let listed = self.listed(&staging).await;
+        assert_eq!(listed, [Instance { state: InstanceState::Running, ..first.clone() }]);
+        assert!(self.listed(&production).await.is_empty(), "a fleet has only its own");
+
+        let other = Launch { release: Digest::of(b"other"), ..launch.clone() };
+        let conflict = self.compute.launch(&other).await;
+        assert!(matches!(conflict, Err(Error::Conflict(_))), "a key is for one release: {conflict:?}");
+        let unknown = Launch { image: name("img-unknown"), key: name("launch-9"), ..launch.clone() };
+        let missing = self.compute.launch(&unknown).await;
+        assert!(matches!(missing, Err(Error::NotFound(_))), "an unknown image is not found: {missing:?}");
+        assert_eq!(self.listed(&staging).await.len(), 1, "what failed left nothing");
+
+        let race = self.launch("launch-2", "shop-production-1-1", &image, production.clone());
+        let launched = join_all((0..8).map(|_| self.compute.launch(&race))).await;
+        let ids: Vec<InstanceId> =
+            launched.into_iter().map(|launched| launched.expect("all find it").id).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "one key at the same time is one instance: {ids:?}");
+        let second = self.launch("launch-3", "shop-production-1-2", &image, production.clone());
+        let second = self.compute.launch(&second).await.expect("another key is another instance");
+        let listed = self.listed(&production).await;
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        assert_ne!(listed[0].address, listed[1].address, "each has an address of its own");
+
+        for _ in 0..2 {
+            self.compute.terminate(&ids[0]).await.expect("it is terminated, and again");
+            let left = self.listed(&production).await;
+            assert_eq!(left.iter().map(|left| &left.id).collect::<Vec<_>>(), [&second.id]);
+        }
+        let gone = self.compute.launch(&race).await.expect("the key is still known");
+        assert_eq!(
+            (&gone.id, &gone.state),
+            (&ids[0], &InstanceState::Terminated),
+            "it is not launched again"
+        );
+        assert_eq!(self.listed(&production).await.len(), 1);
+
+        let both = [&first.id, &second.id];
+        for done in join_all(both.map(|id| self.compute.terminate(id))).await {
+            done.expect("it is terminated");
+        }
+        self.compute.terminate(&name("shop-never-was")).await.expect("one that never was is fine");
+        assert!(self.listed(&staging).await.is_empty() && self.listed(&production).await.is_empty());
+    }
+
+    async fn ends(&self) {
+        let fleet = fleet("qa");
+        let image = self.baked("broken", "echo cannot open the shop; exit 3").await;
+        let launch = self.launch("launch-4", "shop-qa-1-1", &image, fleet.clone());
+        let instance = self.compute.launch(&launch).await.expect("it is launched");
+        let failed = async || match self.state(&fleet, &instance.id).await? {
+            InstanceState::Failed { reason } => Some(reason),
+            _ => None,
+        };
+        let reason = eventually("an instance that ended by itself has failed", failed).await;
+        assert!(reason.contains("cannot open the shop"), "the reason has what it said: {reason}");
+        assert!(reason.contains("exit code 3"), "the reason has the exit code: {reason}");
+        let again = self.compute.launch(&launch).await.expect("launched again");
+        assert!(matches!(again.state, InstanceState::Failed { .. }), "it is found as it is, not restarted");
+        self.compute.terminate(&instance.id).await.expect("a failed one is terminated");
+        assert!(self.listed(&fleet).await.is_empty());
+    }
+}

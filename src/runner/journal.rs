@@ -1,0 +1,281 @@
+//! The runner's records: which steps it started, and how they ended.
+//!
+//! One file of JSON lines, appended to, rather than a file for each step: a step then costs three
+//! short writes and no file of its own to make, sync and remove. Always true:
+//!
+//! - a step is recorded before its process is started, and its end before anybody is told;
+//! - each record is one write. It is safe from anything that kills processes at once, and from a
+//!   loss of power soon: the file is synced in the background, one sync for all that was written
+//!   meanwhile, as the steps themselves do not survive that either and whoever asked for them
+//!   keeps a journal of its own;
+//! - the file is written anew, with the ended steps worth keeping, when a runner starts and when it
+//!   has grown enough; secrets and output are never in it.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::Exit;
+use crate::ids::StepId;
+
+/// Goes up with every change that an older reader would misunderstand.
+const VERSION: u32 = 1;
+
+/// How long it is known how a step ended: longer than anybody takes to start a server again that
+/// was in the middle of a run.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many ended steps are known at most, the newest: about 3 MB.
+const KEPT_COUNT: usize = 10_000;
+
+/// Lines after which the file is written anew.
+const LINES: usize = 4 * KEPT_COUNT;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Record {
+    /// The first line.
+    Opened {
+        version: u32,
+        boot: String,
+    },
+    Starting {
+        step: StepId,
+        mark: String,
+        log: PathBuf,
+        at: Timestamp,
+    },
+    Running {
+        step: StepId,
+        pid: i32,
+        start_time: u64,
+    },
+    Ended {
+        step: StepId,
+        exit: Exit,
+    },
+}
+
+/// A step of which a runner that died recorded the start and not the end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    pub step: StepId,
+    pub mark: String,
+    pub log: PathBuf,
+    pub started_at: Timestamp,
+    /// Number and start time of its first process; `None` if that is not known, or if the machine
+    /// was started anew meanwhile.
+    pub leader: Option<(Pid, u64)>,
+}
+
+/// What the records say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    pub ended: HashMap<StepId, Exit>,
+    pub abandoned: Vec<Abandoned>,
+}
+
+/// Reads the records at `path`. A line that cannot be read (the machine lost power while it was
+/// written) is passed over.
+///
+/// # Errors
+/// The file cannot be read, or a newer version wrote it.
+pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+        text => text?,
+    };
+    let mut ended = HashMap::new();
+    let mut open: HashMap<StepId, Abandoned> = HashMap::new();
+    let mut same_boot = false;
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(Record::Opened { version, .. }) if version > VERSION => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a newer windlass wrote it: use that one, or move the file away",
+                ));
+            }
+            Ok(Record::Opened { boot: then, .. }) => same_boot = then == boot,
+            Ok(Record::Starting { step, mark, log, at }) => {
+                let abandoned = Abandoned { step: step.clone(), mark, log, started_at: at, leader: None };
+                open.insert(step, abandoned);
+            }
+            Ok(Record::Running { step, pid, start_time }) => {
+                if let Some(abandoned) = open.get_mut(&step).filter(|_| same_boot) {
+                    abandoned.leader = Pid::from_raw(pid).map(|pid| (pid, start_time));
+                }
+            }
+            Ok(Record::Ended { step, exit }) => {
+                open.remove(&step);
+                ended.insert(step, exit);
+            }
+            Err(error) => tracing::warn!(%error, "passing over a record that cannot be read"),
+        }
+    }
+    Ok(Found { ended, abandoned: open.into_values().collect() })
+}
+
+/// Appends records.
+pub struct Journal {
+    path: PathBuf,
+    boot: String,
+    file: File,
+    lines: usize,
+    /// A record could not be written, whole or at all.
+    behind: bool,
+}
+
+impl Journal {
+    /// Writes the file anew with what is worth keeping of `ended`, and forgets the rest of it.
+    pub fn create(path: &Path, boot: String, ended: &mut HashMap<StepId, Exit>) -> io::Result<Self> {
+        prune(ended, Timestamp::now());
+        let mut text = line(&Record::Opened { version: VERSION, boot: boot.clone() })?;
+        for (step, exit) in ended.iter() {
+            text.extend(line(&Record::Ended { step: step.clone(), exit: exit.clone() })?);
+        }
+        let new = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&text)?;
+        file.sync_data()?;
+        fs::rename(&new, path)?;
+        let file = OpenOptions::new().append(true).open(path)?;
+        Ok(Self { path: path.to_owned(), boot, file, lines: ended.len(), behind: false })
+    }
+
+    /// Records that a step is about to be started.
+    pub fn starting(&mut self, step: &StepId, mark: &str, log: &Path, at: Timestamp) -> io::Result<()> {
+        self.append(&Record::Starting { step: step.clone(), mark: mark.to_owned(), log: log.to_owned(), at })
+    }
+
+    /// Records which process a step's first is.
+    pub fn running(&mut self, step: &StepId, pid: Pid, start_time: u64) -> io::Result<()> {
+        self.append(&Record::Running { step: step.clone(), pid: pid.as_raw_nonzero().get(), start_time })
+    }
+
+    /// Records how a step ended.
+    pub fn ended(&mut self, step: &StepId, exit: &Exit) -> io::Result<()> {
+        self.append(&Record::Ended { step: step.clone(), exit: exit.clone() })
+    }
+
+    /// Whether the file should be written anew, which is only possible while no step runs.
+    pub fn is_due(&self) -> bool {
+        self.behind || self.lines > LINES
+    }
+
+    /// Writes the file anew; see [`create`](Self::create). On failure the old one goes on.
+    pub fn renew(&mut self, ended: &mut HashMap<StepId, Exit>) -> io::Result<()> {
+        *self = Self::create(&self.path, self.boot.clone(), ended)?;
+        Ok(())
+    }
+
+    /// The file, to be synced by somebody who has the time.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let mut text = line(record)?;
+        if self.behind {
+            // What is there of the record that could not be written must not spoil this one.
+            text.insert(0, b'\n');
+        }
+        let written = self.file.write_all(&text);
+        self.behind = written.is_err();
+        self.lines += 1;
+        written
+    }
+}
+
+fn line(record: &Record) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(record)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn prune(ended: &mut HashMap<StepId, Exit>, now: Timestamp) {
+    let oldest = now - jiff::SignedDuration::try_from(KEPT).unwrap_or_default();
+    ended.retain(|_, exit| exit.finished_at >= oldest);
+    if ended.len() > KEPT_COUNT {
+        let mut times: Vec<Timestamp> = ended.values().map(|exit| exit.finished_at).collect();
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(oldest) = times.get(KEPT_COUNT) {
+            ended.retain(|_, exit| exit.finished_at > *oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::ExitStatus;
+
+    fn step(n: u32) -> StepId {
+        let run = "storefront/1".parse().unwrap();
+        StepId { attempt: crate::ids::AttemptId { run, stage: "test".parse().unwrap(), attempt: 1 }, step: n }
+    }
+
+    fn exit(at: Timestamp) -> Exit {
+        Exit { status: ExitStatus::Code { code: 0 }, started_at: at, finished_at: at, log_bytes: 7 }
+    }
+
+    #[test]
+    fn what_was_recorded_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        assert_eq!(read(&path, "boot").unwrap(), Found::default());
+
+        let now = Timestamp::now();
+        let pid = Pid::from_raw(4711).unwrap();
+        let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
+        for n in [1, 2] {
+            journal.starting(&step(n), "mark", Path::new("/log"), now).unwrap();
+            journal.running(&step(n), pid, 99).unwrap();
+        }
+        journal.ended(&step(1), &exit(now)).unwrap();
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"ended\":{\"st").unwrap();
+
+        let found = read(&path, "boot").unwrap();
+        assert_eq!(found.ended, HashMap::from([(step(1), exit(now))]));
+        let [abandoned] = found.abandoned.as_slice() else { panic!("{found:?}") };
+        assert_eq!((abandoned.step.clone(), abandoned.leader), (step(2), Some((pid, 99))));
+        let after_a_reboot = read(&path, "another").unwrap();
+        assert_eq!(after_a_reboot.abandoned.first().unwrap().leader, None);
+    }
+
+    #[test]
+    fn old_records_go_and_a_newer_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let now = Timestamp::now();
+        let old = now - jiff::SignedDuration::from_hours(24 * 8);
+        let mut ended = HashMap::from([(step(1), exit(old)), (step(2), exit(now))]);
+        Journal::create(&path, "boot".to_owned(), &mut ended).unwrap();
+        assert_eq!(read(&path, "boot").unwrap().ended, HashMap::from([(step(2), exit(now))]));
+        assert_eq!(ended.len(), 1);
+
+        fs::write(&path, r#"{"opened":{"version":2,"boot":"b"}}"#).unwrap();
+        assert!(read(&path, "boot").is_err());
+    }
+
+    /// A file that version 1 wrote must always be read.
+    #[test]
+    fn version_1_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        fs::write(&path, include_str!("journal.v1.jsonl")).unwrap();
+        let found = read(&path, "b0").unwrap();
+        assert_eq!(found.abandoned.len(), 1);
+        assert_eq!(found.abandoned.first().unwrap().leader, Some((Pid::from_raw(77).unwrap(), 1234)));
+        assert_eq!(found.ended.len(), 1);
+        assert_eq!(found.ended.get(&step(1)).unwrap().status, ExitStatus::Code { code: 3 });
+    }
+}

@@ -1,0 +1,200 @@
+//! What a step writes, on its way from the pipe through the redactor into its log.
+//!
+//! A step that writes nothing costs no thread. From the first byte on a thread of its own takes the
+//! output over: a disk that is slow or stuck holds up that step, by way of the full pipe, and never
+//! the runner, so that it can still be cancelled. Memory is bounded: one buffer, and no more held
+//! back than the longest secret.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+use crate::log::{self, Redactor};
+
+/// As much as a pipe holds unless told otherwise; see pipe(7).
+const BUFFER: usize = 64 * 1024;
+
+/// The reading side of a step's output.
+pub struct Output {
+    log: PathBuf,
+    state: State,
+}
+
+enum State {
+    /// Nothing has come yet.
+    Quiet {
+        pipe: AsyncFd<OwnedFd>,
+        sink: Sink,
+    },
+    Pumping {
+        pump: JoinHandle<io::Result<u64>>,
+        stop: Arc<OwnedFd>,
+    },
+    /// The length of the log.
+    Closed(u64),
+}
+
+struct Sink {
+    file: File,
+    length: u64,
+    mask: Vec<String>,
+}
+
+/// A step's log cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the disk is full: the log {} could not be written", .0.display())]
+    DiskFull(PathBuf),
+    #[error("the log {} could not be written: {error}", path.display())]
+    Log { path: PathBuf, error: io::Error },
+}
+
+impl Error {
+    fn new(path: &Path, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
+            _ => Self::Log { path: path.to_owned(), error },
+        }
+    }
+}
+
+impl Output {
+    /// Opens the log and a pipe for what is to be written there; the other value is the pipe's end
+    /// for the step.
+    pub fn open(log: &Path, mask: Vec<String>) -> Result<(Self, OwnedFd), Error> {
+        let wrong = |error| Error::new(log, error);
+        let (file, length) = log::open(log).map_err(wrong)?;
+        let (read, write) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| wrong(error.into()))?;
+        // Only our end: the step's must block, as programs expect.
+        rustix::io::ioctl_fionbio(&read, true).map_err(|error| wrong(error.into()))?;
+        let pipe = crate::wake::readable(read).map_err(wrong)?;
+        let sink = Sink { file, length, mask };
+        Ok((Self { log: log.to_owned(), state: State::Quiet { pipe, sink } }, write))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed(_))
+    }
+
+    /// The log's length in bytes, once it is closed.
+    pub fn length(&self) -> u64 {
+        match self.state {
+            State::Closed(length) => length,
+            _ => 0,
+        }
+    }
+
+    /// Waits until nobody can write any more and everything is in the log. May be dropped and
+    /// called again.
+    pub async fn closed(&mut self) -> Result<(), Error> {
+        loop {
+            match &mut self.state {
+                State::Closed(_) => return Ok(()),
+                State::Quiet { pipe, .. } => {
+                    let mut first = [0; 1024];
+                    let mut ready = pipe.readable().await.map_err(|error| Error::new(&self.log, error))?;
+                    let Ok(read) = ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref(), &mut first)?))
+                    else {
+                        continue;
+                    };
+                    let read = read.map(|count| first.get(..count).unwrap_or_default());
+                    self.begin(read)?;
+                }
+                State::Pumping { pump, .. } => {
+                    let ended = pump.await.map_err(io::Error::other).flatten();
+                    match ended {
+                        Ok(length) => self.state = State::Closed(length),
+                        Err(error) => return Err(self.failed(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first read came back: with the end, or with bytes, of which there will be more.
+    fn begin(&mut self, read: io::Result<&[u8]>) -> Result<(), Error> {
+        let first = read.map_err(|error| self.failed(error))?;
+        let State::Quiet { pipe, sink } = std::mem::replace(&mut self.state, State::Closed(0)) else {
+            return Ok(());
+        };
+        self.state = match first {
+            [] => State::Closed(sink.length),
+            first => pump_on_a_thread(pipe.into_inner(), first.to_vec(), sink)
+                .map_err(|error| self.failed(error))?,
+        };
+        Ok(())
+    }
+
+    /// Takes what is in the pipe by now and no more, whoever still holds its other end.
+    pub fn stop(&mut self) {
+        match &mut self.state {
+            State::Quiet { sink, .. } => self.state = State::Closed(sink.length),
+            State::Pumping { stop, .. } => {
+                // Cannot fail before it was written 2^64 times.
+                let _ = rustix::io::write(&**stop, &1u64.to_ne_bytes());
+            }
+            State::Closed(_) => {}
+        }
+    }
+
+    /// Nothing more is written after a failure; the length is what is there.
+    fn failed(&mut self, error: io::Error) -> Error {
+        self.state = State::Closed(std::fs::metadata(&self.log).map_or(0, |log| log.len()));
+        Error::new(&self.log, error)
+    }
+}
+
+fn pump_on_a_thread(pipe: OwnedFd, first: Vec<u8>, sink: Sink) -> io::Result<State> {
+    let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
+    let stopped = Arc::clone(&stop);
+    let pump = tokio::task::spawn_blocking(move || pump(&pipe, &first, &stopped, sink));
+    Ok(State::Pumping { pump, stop })
+}
+
+/// Moves bytes until the pipe's other end is closed, or `stop` is told. Answers the log's length.
+fn pump(pipe: &OwnedFd, first: &[u8], stop: &OwnedFd, sink: Sink) -> io::Result<u64> {
+    let Sink { mut file, mut length, mask } = sink;
+    let mut redactor = Redactor::new(mask).map_err(io::Error::other)?;
+    let mut buffer = vec![0; BUFFER];
+    let mut out = Vec::with_capacity(BUFFER);
+    let mut write = |out: &mut Vec<u8>| {
+        file.write_all(out)?;
+        length += out.len() as u64;
+        out.clear();
+        io::Result::Ok(length)
+    };
+    redactor.push(first, &mut out);
+    write(&mut out)?;
+    loop {
+        let mut polled = [PollFd::new(pipe, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        match rustix::event::poll(&mut polled, None) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        let [_, stop] = polled;
+        let last = !stop.revents().is_empty();
+        match rustix::io::read(pipe, &mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                redactor.push(buffer.get(..count).unwrap_or_default(), &mut out);
+                write(&mut out)?;
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // One read takes all that a pipe holds.
+        if last {
+            break;
+        }
+    }
+    redactor.finish(&mut out);
+    write(&mut out)
+}

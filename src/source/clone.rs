@@ -1,0 +1,158 @@
+//! A clone for a workspace, made without running git.
+//!
+//! Its objects are hard links to the cache's. That is safe as long as nobody writes into an object in
+//! place: git never does (it makes new files and renames them), the files are read-only, and a step
+//! that means harm runs as the user who owns the cache anyway. Copying instead would cost the size of
+//! the history for each attempt. On another file system they are copied.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use git2::Repository;
+
+use super::Error;
+use super::cache::{Cache, oid};
+use crate::ids::CommitSha;
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub commit: CommitSha,
+    pub branch: String,
+    pub directory: PathBuf,
+}
+
+/// Tells a clone that nobody waits for it any more.
+pub(super) struct Guard(Arc<AtomicBool>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Dropped(Arc<AtomicBool>);
+
+pub(super) fn guard() -> (Guard, Dropped) {
+    let flag = Arc::new(AtomicBool::new(false));
+    (Guard(flag.clone()), Dropped(flag))
+}
+
+impl Guard {
+    /// The clone has ended: there is nothing to tell it.
+    pub fn done(self) {}
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+pub(super) fn clone(cache: &Cache, plan: &Plan, dropped: &Dropped) -> Result<(), Error> {
+    let disk = |error: io::Error| Error::Disk { path: plan.directory.clone(), message: error.to_string() };
+    let parent = plan.directory.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(parent).map_err(disk)?;
+    // Removed when anything goes wrong.
+    let fresh = tempfile::Builder::new().prefix(".clone-").tempdir_in(parent).map_err(disk)?;
+    fill(cache, plan, fresh.path())?;
+    if dropped.0.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    // A directory takes the place of an empty one; of anything else it does not.
+    std::fs::set_permissions(fresh.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(disk)?;
+    std::fs::rename(fresh.path(), &plan.directory).map_err(disk)?;
+    let _ = fresh.keep();
+    Ok(())
+}
+
+fn fill(cache: &Cache, plan: &Plan, directory: &Path) -> Result<(), Error> {
+    let unreadable = |error: git2::Error| cache.unreadable(error.message());
+    let disk = |error: io::Error| Error::Disk { path: directory.to_owned(), message: error.to_string() };
+    let source = cache.open()?;
+    source.find_commit(oid(&plan.commit)).map_err(unreadable)?;
+
+    let on_branch =
+        plan.branch != "HEAD" && git2::Reference::is_valid_name(&format!("refs/heads/{}", plan.branch));
+    let mut options = git2::RepositoryInitOptions::new();
+    options.external_template(false);
+    options.initial_head(if on_branch { &plan.branch } else { "main" });
+    let clone = Repository::init_opts(directory, &options).map_err(unreadable)?;
+    link_tree(&cache.path().join("objects"), &clone.path().join("objects")).map_err(disk)?;
+    write_references(cache, &source, &clone)?;
+
+    let finish = || -> Result<(), git2::Error> {
+        let mut config = clone.config()?;
+        // What the user of this machine prefers must not change what is checked out.
+        config.set_bool("core.autocrlf", false)?;
+        config.set_str("core.eol", "native")?;
+        config.set_str("core.attributesFile", "/dev/null")?;
+        clone.remote("origin", &cache.address.to_string())?;
+        let commit = clone.find_commit(oid(&plan.commit))?;
+        match on_branch {
+            true => {
+                let name = format!("refs/heads/{}", plan.branch);
+                clone.reference(&name, commit.id(), true, "clone")?;
+                clone.set_head(&name)?;
+            }
+            false => clone.set_head_detached(commit.id())?,
+        }
+        let mut checkout = git2::build::CheckoutBuilder::new();
+        checkout.force();
+        clone.checkout_tree(commit.as_object(), Some(&mut checkout))
+    };
+    finish().map_err(unreadable)
+}
+
+/// Links or copies everything below `from`, except the `info` that speaks of the cache itself.
+fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in walkdir::WalkDir::new(from).min_depth(1) {
+        let entry = entry?;
+        let Ok(inner) = entry.path().strip_prefix(from) else { continue };
+        // A name that starts like that is a pack that is being fetched right now.
+        let unfinished = entry.file_name().to_string_lossy().starts_with("tmp_");
+        if inner.starts_with("info") || unfinished {
+            continue;
+        }
+        let target = to.join(inner);
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(target)?;
+            continue;
+        }
+        link(entry.path(), &target)?;
+        // A pack's index appears last, so its pack is there, even if the walk began before it was.
+        if inner.extension().is_some_and(|extension| extension == "idx") {
+            link(&entry.path().with_extension("pack"), &target.with_extension("pack"))?;
+        }
+    }
+    Ok(())
+}
+
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Another file system, or one without links.
+        Err(_) => std::fs::copy(from, to).map(drop),
+    }
+}
+
+/// The source's branches as those of `origin`, and its tags, in one file.
+fn write_references(cache: &Cache, source: &Repository, clone: &Repository) -> Result<(), Error> {
+    let unreadable = |error: git2::Error| cache.unreadable(error.message());
+    let mut lines = BTreeMap::new();
+    for reference in source.references().map_err(unreadable)?.flatten() {
+        let Some(id) = reference.target() else { continue };
+        let Ok(name) = std::str::from_utf8(reference.name_bytes()) else { continue };
+        if let Some(branch) = name.strip_prefix("refs/heads/") {
+            lines.insert(format!("refs/remotes/origin/{branch}"), id);
+        } else if name.starts_with("refs/tags/") {
+            lines.insert(name.to_owned(), id);
+        }
+    }
+    // Sorted by name, as the header says; see gitrepository-layout(5).
+    let mut text = String::from("# pack-refs with: sorted \n");
+    for (name, id) in lines {
+        text.push_str(&format!("{id} {name}\n"));
+    }
+    let path = clone.path().join("packed-refs");
+    std::fs::write(&path, text).map_err(|error| Error::Disk { path, message: error.to_string() })
+}
