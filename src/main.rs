@@ -1,22 +1,3 @@
-use std::process::ExitCode;
-
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(name = "windlass", version)]
-enum Command {
-    #[command(hide = true)]
-    Balancer(windlass::cli::balancer::Args),
-    #[command(hide = true)]
-    Runner(windlass::cli::runner::Args),
-}
-
-fn main() -> anyhow::Result<ExitCode> {
-    match Command::parse() {
-        Command::Balancer(args) => windlass::cli::balancer::run(args),
-        Command::Runner(args) => {
-            windlass::cli::runner::run(&args)?;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
+fn main() -> std::process::ExitCode {
+    windlass::cli::main()
 }

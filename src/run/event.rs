@@ -24,7 +24,31 @@ pub struct Actor {
     pub verified: bool,
 }
 
+/// Why a text is not the name of who acts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActorError {
+    #[error("a name of who acts has 1 to {} printable characters, not {0:?}", Actor::LIMIT)]
+    Unprintable(String),
+    #[error("{0:?} is not a person: names that start with `policy:` stand for rules")]
+    Policy(String),
+}
+
 impl Actor {
+    /// Longest name, in characters.
+    pub const LIMIT: usize = 100;
+
+    /// Somebody who says who they are, and nobody proved it.
+    pub fn named(name: &str) -> Result<Self, ActorError> {
+        let printable = |c: char| !c.is_control() && !is_invisible(c);
+        if name.trim().is_empty() || name.chars().count() > Self::LIMIT || !name.chars().all(printable) {
+            return Err(ActorError::Unprintable(name.to_owned()));
+        }
+        match name.starts_with("policy:") {
+            true => Err(ActorError::Policy(name.to_owned())),
+            false => Ok(Self::unverified(name.trim())),
+        }
+    }
+
     pub fn unverified(name: impl Into<String>) -> Self {
         Self { name: name.into(), verified: false }
     }
@@ -33,6 +57,12 @@ impl Actor {
     pub fn command_line_policy() -> Self {
         Self::unverified("policy:command-line")
     }
+}
+
+/// Characters that change how others are shown and show nothing themselves: with them a name can look
+/// like another one (Unicode Technical Report 36).
+pub fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Why something failed: what decides whether trying again makes sense.

@@ -1,0 +1,178 @@
+//! `windlass show`
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::reach::{Reach, Where, no_run, reach};
+use super::text::{BOLD, DIM, clean, stage_look, step_look};
+use super::{Error, Exit, shipment, text};
+use crate::engine::{self, view_of_journal};
+use crate::http::{interrupted, measure};
+use crate::ids::RunId;
+use crate::run::view::{GateView, RunView, StageStatus, StageView, StepView};
+use crate::store::hold::Hold;
+
+/// Show a run: its stages and steps, why it waits or failed, and what a promotion ships
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run, such as storefront/42
+    run: RunId,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+pub async fn run(args: Args) -> Result<Exit, Error> {
+    let data = args.place.data()?;
+    let view = look(&data, &args.run).await?;
+    let mut out = anstream::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", super::json(&view)?)?,
+        false => print(&mut out, &view, Timestamp::now())?,
+    }
+    Ok(Exit::Good)
+}
+
+/// The run as it is now, whoever holds the data directory.
+pub async fn look(data: &Path, run: &RunId) -> Result<RunView, Error> {
+    match reach(data).await? {
+        Reach::Holder(client) => Ok(client.run(run).await?),
+        Reach::Stored(None) => Err(no_run(run, data)),
+        Reach::Stored(Some(store)) => {
+            let idle = Hold::holder(data).is_ok_and(|holder| holder.is_none()).then(|| interrupted(run));
+            let mut view = match view_of_journal(store.as_ref(), run, idle.as_deref()).await {
+                Err(engine::Error::NoRun(_)) => return Err(no_run(run, data)),
+                view => view?,
+            };
+            measure(&mut view, data);
+            Ok(view)
+        }
+    }
+}
+
+fn print(out: &mut impl Write, view: &RunView, now: Timestamp) -> io::Result<()> {
+    header(out, view, now)?;
+    for stage in &view.stages {
+        writeln!(out)?;
+        print_stage(out, stage, now)?;
+    }
+    for gate in &view.gates {
+        writeln!(out)?;
+        print_gate(out, view, gate)?;
+    }
+    Ok(())
+}
+
+fn header(out: &mut impl Write, view: &RunView, now: Timestamp) -> io::Result<()> {
+    let style = text::run_look(view.status).style;
+    let took = text::between(view.created_at, view.finished_at.unwrap_or(now));
+    let since = if view.finished_at.is_some() { "in" } else { "for" };
+    writeln!(
+        out,
+        "{BOLD}{}{BOLD:#}  {style}{}{style:#} {since} {took}",
+        view.run,
+        view.status.as_str()
+    )?;
+    if let Some(why) = &view.waiting_for {
+        writeln!(out, "  {}", clean(why))?;
+    }
+    if let Some(by) = &view.cancelled_by {
+        field(out, "cancelled by", &clean(by))?;
+    }
+    if let Some(commit) = &view.commit {
+        let branch = view.branch.as_deref().map(|branch| format!(" on {}", clean(branch)));
+        field(out, "commit", &format!("{commit}{}", branch.unwrap_or_default()))?;
+        let message = view.message.as_deref().and_then(|message| message.lines().next()).unwrap_or_default();
+        field(out, "", &clean(message))?;
+        field(out, "", &clean(view.author.as_deref().unwrap_or_default()))?;
+    }
+    let proved = if view.actor_verified { "" } else { " (unverified)" };
+    field(out, "started by", &format!("{}{proved}, {}", clean(&view.actor), text::date(view.created_at)))?;
+    for (name, value) in &view.params {
+        field(out, "param", &format!("{name}={}", clean(value)))?;
+    }
+    Ok(())
+}
+
+fn field(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
+    match value {
+        "" => Ok(()),
+        value => writeln!(out, "  {DIM}{name:<12}{DIM:#} {value}"),
+    }
+}
+
+fn print_stage(out: &mut impl Write, stage: &StageView, now: Timestamp) -> io::Result<()> {
+    let look = stage_look(stage.status);
+    let style = look.style;
+    write!(out, "{style}{} {}{style:#}", look.symbol, stage.name)?;
+    if stage.uses != "script" {
+        write!(out, " {DIM}({}){DIM:#}", stage.uses)?;
+    }
+    write!(out, "  {}", stage.status.as_str())?;
+    if let Some(started) = stage.started_at {
+        write!(out, " in {}", text::between(started, stage.finished_at.unwrap_or(now)))?;
+    }
+    if stage.attempt > 1 {
+        write!(out, ", attempt {}", stage.attempt)?;
+    }
+    if let (Some(environment), true) = (&stage.environment, stage.started_at.is_some()) {
+        write!(out, ", {environment}")?;
+    }
+    writeln!(out)?;
+    if let Some(why) = &stage.waiting_for {
+        writeln!(out, "    {}", clean(why))?;
+    }
+    if let Some(reason) = &stage.reason {
+        let cause = stage.cause.filter(|_| stage.status == StageStatus::Failed);
+        let cause = cause.map(|cause| format!(" ({})", cause.as_str())).unwrap_or_default();
+        writeln!(out, "    {style}{}{style:#}{cause}", clean(reason))?;
+    }
+    for step in &stage.steps {
+        print_step(out, step, now)?;
+    }
+    for (name, digest) in &stage.artifacts {
+        writeln!(out, "    {DIM}artifact{DIM:#} {name} {}", text::short(digest, 13))?;
+    }
+    if let Some(image) = &stage.image {
+        let parent = image.parent.as_ref().map(|parent| format!(", from {parent}")).unwrap_or_default();
+        writeln!(out, "    {DIM}image{DIM:#} {} ({}){parent}", image.name, image.id)?;
+    }
+    for (name, value) in &stage.outputs {
+        writeln!(out, "    {DIM}output{DIM:#} {name}={}", text::short(&clean(value), 200))?;
+    }
+    Ok(())
+}
+
+fn print_step(out: &mut impl Write, step: &StepView, now: Timestamp) -> io::Result<()> {
+    let look = step_look(step.status);
+    let style = look.style;
+    write!(out, "    {style}{}{style:#} {}", look.symbol, clean(&step.name))?;
+    if let Some(started) = step.started_at {
+        write!(out, "  {DIM}{}{DIM:#}", text::between(started, step.finished_at.unwrap_or(now)))?;
+    }
+    if let Some(code) = step.exit_code {
+        write!(out, "{DIM}, exit code {code}{DIM:#}")?;
+    }
+    if step.log_bytes > 0 {
+        write!(out, "{DIM}, {} of output{DIM:#}", text::bytes(step.log_bytes))?;
+    }
+    writeln!(out)
+}
+
+fn print_gate(out: &mut impl Write, view: &RunView, gate: &GateView) -> io::Result<()> {
+    let by = gate.actor.as_deref().map(|actor| format!(" by {}", clean(actor))).unwrap_or_default();
+    let reason = gate.reason.as_deref().map(|reason| format!(": {}", clean(reason))).unwrap_or_default();
+    let environment = &gate.environment;
+    writeln!(out, "{BOLD}gate of {environment}{BOLD:#}  {}{by}{reason}", gate.status)?;
+    for line in shipment::lines(&gate.ships, environment) {
+        writeln!(out, "    {line}")?;
+    }
+    if gate.status == "waiting" && !view.status.is_final() {
+        writeln!(out, "    windlass promote {} {environment}", view.run)?;
+    }
+    Ok(())
+}

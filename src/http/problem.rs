@@ -1,0 +1,98 @@
+//! Errors as the API says them: problem details, RFC 9457.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::engine;
+use crate::run::command::Refusal;
+use crate::store;
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// A name for this kind of problem, for programs.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind, for people: the same for every problem of the kind.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This one, for people.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, word: &str, title: &str, detail: impl ToString) -> Self {
+        Self {
+            kind: format!("urn:windlass:problem:{word}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.to_string(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn not_found(detail: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+    }
+
+    pub(super) fn method() -> Self {
+        let detail = "this path does not take this method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Not that method", detail)
+    }
+
+    pub(super) fn request(detail: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "request", "The request cannot be understood", detail)
+    }
+
+    pub(super) fn too_large(detail: impl ToString) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
+    }
+
+    pub(super) fn pipeline(detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "pipeline", "The pipeline is not valid", detail)
+    }
+
+    pub(super) fn failed(detail: impl ToString) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "The holder could not do it", detail)
+    }
+
+    /// Whether whoever asked is wrong, and not the world.
+    pub fn is_request(&self) -> bool {
+        (400..500).contains(&self.status)
+    }
+}
+
+impl From<engine::Error> for Problem {
+    fn from(error: engine::Error) -> Self {
+        use engine::Error;
+        match &error {
+            Error::NoRun(_) => Self::not_found(error),
+            Error::Refused(Refusal::NoReason) => Self::request(error),
+            Error::Refused(Refusal::Unknown { .. }) => Self::not_found(error),
+            Error::Refused(_) => Self::new(StatusCode::CONFLICT, "refused", "The run does not allow it", error),
+            Error::Settings(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "settings", "The settings are not valid", error)
+            }
+            Error::Store(store::Error::Full { .. }) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", error)
+            }
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
