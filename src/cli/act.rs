@@ -7,6 +7,7 @@ use super::Error;
 use super::reach::{Driver, Reach, Where, driver, no_run, reach};
 use crate::config::Settings;
 use crate::engine;
+use crate::journal;
 use crate::ids::RunId;
 use crate::run::command::Act;
 use crate::run::event::Actor;
@@ -40,7 +41,7 @@ pub async fn record(
         }
         Driver::Us(house) => {
             let view = record_here(&house.engine, &data, run, act, actor).await;
-            house.close().await;
+            house.close().await?;
             (view?, false)
         }
     };
@@ -56,7 +57,7 @@ async fn record_here(
     actor: Actor,
 ) -> Result<RunView, Error> {
     match engine.act(run, act, actor).await {
-        Err(engine::Error::NoRun(_)) => return Err(no_run(run, data)),
+        Err(engine::Error::Journal(journal::Error::NoRun(_))) => return Err(no_run(run, data)),
         done => done?,
     }
     let idle = crate::http::interrupted(run);

@@ -41,6 +41,11 @@ impl Signals {
         })
     }
 
+    /// Returns when somebody wants this process to end.
+    pub async fn asked(&mut self) {
+        self.next().await;
+    }
+
     async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.interrupt.recv() => match std::mem::replace(&mut self.interrupted, true) {

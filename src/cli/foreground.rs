@@ -123,7 +123,7 @@ impl Foreground {
                 shutdown.cancel();
                 // Whoever follows a run that was handed to us takes it up.
                 let _ = tokio::time::timeout(FAREWELL, serving).await;
-                house.close().await;
+                house.close().await?;
                 Ok((run, followed))
             }
             Followed::Lost(error) => {

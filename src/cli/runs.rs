@@ -89,7 +89,7 @@ fn status(word: &str) -> Result<Status, Error> {
 fn table(list: &RunList) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(comfy_table::presets::NOTHING)
+        .load_style(comfy_table::presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(["RUN", "STATUS", "COMMIT", "CREATED", "WAITING FOR"]);
     for line in &list.runs {
