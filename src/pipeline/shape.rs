@@ -1,11 +1,13 @@
 //! What an author may write, as one table of keys: reading checks a file against it, and
 //! `windlass schema` prints it, so the two cannot differ.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::ids;
 
 use super::problem::Problems;
+use super::text::Share;
 use super::yaml::{Node, Value};
 use super::{expression, text};
 
@@ -36,8 +38,8 @@ pub enum Shape {
     Whole(u64, u64),
     /// A duration, at least so long.
     Time(Duration),
-    /// A number of members or a percentage, at least 1.
-    Share,
+    /// A number of members or a percentage, at least so much.
+    Share(u32),
     /// One of these words; the second ones are known and not supported yet.
     Word(&'static [&'static str], &'static [&'static str]),
     /// A list of at least one.
@@ -54,8 +56,10 @@ pub enum Shape {
 /// Keys that the author chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// At least one name of the convention; the word is what each key names.
+    /// Names of the convention; the word is what each key names.
     Names(&'static str),
+    /// The same, at least one.
+    SomeNames(&'static str),
     Variables,
     Params,
 }
@@ -122,7 +126,7 @@ impl Shape {
             Self::UrlPath => "a path such as /healthz".into(),
             Self::Whole(..) => "a whole number".into(),
             Self::Time(_) => "a duration such as 500ms, 15m or 1h30m".into(),
-            Self::Share => "a number or a percentage such as 25%".into(),
+            Self::Share(_) => "a number or a percentage such as 25%".into(),
             Self::Word(words, _) => one_of(words),
             Self::List(item) => format!("a list; each entry is {}", item.expected()),
             Self::OneOrList(item) => format!("{}, or a list of them", item.expected()),
@@ -134,7 +138,8 @@ impl Shape {
 /// Checks that `node` has that shape, adding to `problems` everything that is wrong. `what` names the
 /// place for messages: `the pipeline`, `stage "test"`, `"timeout"`.
 pub fn check(shape: &'static Shape, node: &Node, what: &str, source: &str, problems: &mut Problems) {
-    Walk { source, problems }.visit(shape, node, what);
+    let start = node.entries().first().map_or(node.at.clone(), |entry| entry.at.clone());
+    Walk { source, problems }.visit(shape, node, what, start);
 }
 
 struct Walk<'a> {
@@ -143,9 +148,10 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, shape: &'static Shape, node: &Node, what: &str) {
+    /// `place` is where the key stands that leads to `node`: what is missing in a map is missing there.
+    fn visit(&mut self, shape: &'static Shape, node: &Node, what: &str, place: Range<usize>) {
         match (shape, &node.value) {
-            (Shape::OneOrList(item), Value::Scalar(_)) => self.visit(item, node, what),
+            (Shape::OneOrList(item), Value::Scalar(_)) => self.visit(item, node, what, place),
             (Shape::List(item) | Shape::OneOrList(item), Value::List(items)) => {
                 if items.is_empty() {
                     self.problems.error(node.at.clone(), format!("{what} is an empty list"));
@@ -155,12 +161,13 @@ impl Walk<'_> {
                         Shape::Table(_) => format!("an entry of {what}"),
                         _ => what.to_owned(),
                     };
-                    self.visit(item, entry, &inner);
+                    let start = entry.entries().first().map_or(entry.at.clone(), |entry| entry.at.clone());
+                    self.visit(item, entry, &inner, start);
                 }
             }
             (Shape::Map(keys, values), Value::Map(_)) => self.map(*keys, values, node, what),
-            (Shape::Table(table), Value::Map(_)) => self.table(table, node, what),
-            (Shape::Kinds(kinds), Value::Map(_)) => self.kinds(kinds, node, what),
+            (Shape::Table(table), Value::Map(_)) => self.table(table, node, what, place),
+            (Shape::Kinds(kinds), Value::Map(_)) => self.kinds(kinds, node, what, place),
             (
                 Shape::List(_) | Shape::OneOrList(_) | Shape::Map(..) | Shape::Table(_) | Shape::Kinds(_),
                 _,
@@ -183,12 +190,12 @@ impl Walk<'_> {
     }
 
     fn map(&mut self, keys: Keys, values: &'static Shape, node: &Node, what: &str) {
-        if node.entries().is_empty() && matches!(keys, Keys::Names(_)) {
+        if node.entries().is_empty() && matches!(keys, Keys::SomeNames(_)) {
             self.problems.error(node.at.clone(), format!("{what} is empty"));
         }
         for entry in node.entries() {
             let checked = match keys {
-                Keys::Names(_) => ids::check_name(&entry.key)
+                Keys::Names(_) | Keys::SomeNames(_) => ids::check_name(&entry.key)
                     .map_err(|error| format!("{:?} cannot be a name: {error}", entry.key)),
                 Keys::Variables => text::variable(&entry.key),
                 Keys::Params => text::param(&entry.key),
@@ -197,22 +204,22 @@ impl Walk<'_> {
                 self.problems.error(entry.at.clone(), message);
             }
             let inner = match keys {
-                Keys::Names(word) => format!("{word} {:?}", entry.key),
+                Keys::Names(word) | Keys::SomeNames(word) => format!("{word} {:?}", entry.key),
                 Keys::Variables => format!("{:?}", entry.key),
                 Keys::Params => format!("param {:?}", entry.key),
             };
-            self.visit(values, &entry.value, &inner);
+            self.visit(values, &entry.value, &inner, entry.at.clone());
         }
     }
 
-    fn table(&mut self, table: &'static Table, node: &Node, what: &str) {
+    fn table(&mut self, table: &'static Table, node: &Node, what: &str, place: Range<usize>) {
         for entry in node.entries() {
             match table.keys.iter().find(|key| key.name == entry.key) {
                 Some(key) => self.key(key, entry),
                 None => self.unknown_key(table, entry, what),
             }
         }
-        self.missing(table, node, what);
+        self.missing(table, node, what, place);
     }
 
     fn key(&mut self, key: &'static Key, entry: &super::yaml::Entry) {
@@ -220,7 +227,7 @@ impl Walk<'_> {
             Need::Later => {
                 self.problems.error(entry.at.clone(), format!("{:?} is not supported yet", key.name));
             }
-            _ => self.visit(&key.shape, &entry.value, &format!("{:?}", key.name)),
+            _ => self.visit(&key.shape, &entry.value, &format!("{:?}", key.name), entry.at.clone()),
         }
     }
 
@@ -237,13 +244,12 @@ impl Walk<'_> {
         }
     }
 
-    fn missing(&mut self, table: &Table, node: &Node, what: &str) {
-        let start = node.at.start..node.entries().first().map_or(node.at.end, |entry| entry.at.end);
+    fn missing(&mut self, table: &Table, node: &Node, what: &str, place: Range<usize>) {
         for key in
             table.keys.iter().filter(|key| key.need == Need::Required && node.entry(key.name).is_none())
         {
             self.problems
-                .error(start.clone(), format!("{what} has no {:?}", key.name))
+                .error(place.clone(), format!("{what} has no {:?}", key.name))
                 .help(format!("{:?}: {}", key.name, key.doc));
         }
         let given: Vec<_> =
@@ -254,7 +260,7 @@ impl Walk<'_> {
             .collect();
         match given.as_slice() {
             [] if !table.one_of.is_empty() => {
-                self.problems.error(start, format!("{what} has no {}", supported.join(" or ")));
+                self.problems.error(place, format!("{what} has no {}", supported.join(" or ")));
             }
             [_, second, ..] => {
                 let message = format!("{what} has more than one of {}", supported.join(" and "));
@@ -264,14 +270,16 @@ impl Walk<'_> {
         }
     }
 
-    fn kinds(&mut self, kinds: &'static Kinds, node: &Node, what: &str) {
-        let Some(chosen) = node.entry(kinds.key) else { return self.kind(kinds, kinds.default, node, what) };
+    fn kinds(&mut self, kinds: &'static Kinds, node: &Node, what: &str, place: Range<usize>) {
+        let Some(chosen) = node.entry(kinds.key) else {
+            return self.kind(kinds, kinds.default, node, what, place);
+        };
         let Some(word) = chosen.value.text() else {
             let shape = &Shape::Name;
             return self.mismatch(shape, &chosen.value, &format!("{:?}", kinds.key));
         };
         match kinds.kinds.iter().find(|(name, _)| *name == word) {
-            Some((_, table)) => self.kind(kinds, table, node, what),
+            Some((_, table)) => self.kind(kinds, table, node, what, place),
             None => {
                 self.unknown_kind(kinds, word, &chosen.value);
                 // The keys that every kind has can be checked all the same.
@@ -289,7 +297,14 @@ impl Walk<'_> {
         }
     }
 
-    fn kind(&mut self, kinds: &'static Kinds, table: &'static Table, node: &Node, what: &str) {
+    fn kind(
+        &mut self,
+        kinds: &'static Kinds,
+        table: &'static Table,
+        node: &Node,
+        what: &str,
+        place: Range<usize>,
+    ) {
         for entry in node.entries() {
             if let Some(key) = table.keys.iter().find(|key| key.name == entry.key) {
                 self.key(key, entry);
@@ -307,13 +322,12 @@ impl Walk<'_> {
             }
         }
         if node.entry(kinds.key).is_none() && node.entry("steps").is_none() {
-            let at = node.entries().first().map_or(node.at.clone(), |entry| entry.at.clone());
             self.problems
-                .error(at, format!("{what} has neither {:?} nor \"steps\"", kinds.key))
+                .error(place, format!("{what} has neither {:?} nor \"steps\"", kinds.key))
                 .help("say what it `uses`, or give it `steps` of shell");
             return;
         }
-        self.missing(table, node, what);
+        self.missing(table, node, what, place);
     }
 
     fn unknown_kind(&mut self, kinds: &Kinds, word: &str, node: &Node) {
@@ -355,28 +369,36 @@ impl Walk<'_> {
         if text.contains("${{") && !matches!(shape, Shape::Prose) {
             return self.no_expression(node, text, what);
         }
-        let checked = match shape {
-            Shape::Name => {
-                ids::check_name(text).map_err(|error| format!("{text:?} cannot be a name: {error}"))
-            }
-            Shape::Variable => text::variable(text),
-            Shape::Path => text::path(text).map(drop),
-            Shape::AnyPath if text.trim().is_empty() => Err("a path cannot be empty".to_owned()),
-            Shape::UrlPath => url_path(text),
-            Shape::Whole(least, most) => whole(node, *least, *most, what).map(drop),
-            Shape::Time(least) => text::duration(text).and_then(|time| match time < *least {
-                true => {
-                    Err(format!("{what} is {text}; it should be at least {}", text::show_duration(*least)))
+        let checked =
+            match shape {
+                Shape::Name => {
+                    ids::check_name(text).map_err(|error| format!("{text:?} cannot be a name: {error}"))
                 }
-                false => Ok(()),
-            }),
-            Shape::Share => text::share(text).and_then(|share| match share.of(1) {
-                0 => Err(format!("{what} is {text}; it should be at least 1 or 1%")),
+                Shape::Variable => text::variable(text),
+                Shape::Path => text::path(text).map(drop),
+                Shape::AnyPath if text.trim().is_empty() => Err("a path cannot be empty".to_owned()),
+                Shape::UrlPath => url_path(text),
+                Shape::Whole(least, most) => whole(node, *least, *most, what).map(drop),
+                Shape::Time(least) => text::duration(text)
+                    .map_err(|error| format!("{what}: {error}"))
+                    .and_then(|time| match time < *least {
+                        true => Err(format!(
+                            "{what} is {text}; it should be at least {}",
+                            text::show_duration(*least)
+                        )),
+                        false => Ok(()),
+                    }),
+                Shape::Share(least) => text::share(text)
+                    .map_err(|error| format!("{what}: {error}"))
+                    .and_then(|share| match share {
+                        Share::Count(number) | Share::Percent(number) if number < *least => {
+                            Err(format!("{what} is {text}; it should be at least {least}"))
+                        }
+                        _ => Ok(()),
+                    }),
+                Shape::Word(words, later) => return self.word(words, later, node, text, what),
                 _ => Ok(()),
-            }),
-            Shape::Word(words, later) => return self.word(words, later, node, text, what),
-            _ => Ok(()),
-        };
+            };
         if let Err(message) = checked {
             let problem = self.problems.error(node.at.clone(), message);
             if matches!(shape, Shape::Time(_)) {
@@ -406,7 +428,7 @@ impl Walk<'_> {
             let at = node.locate(self.source, found.start)
                 ..node.locate(self.source, found.end.saturating_sub(1)) + 1;
             let inner = text.get(found.clone()).unwrap_or_default();
-            let (message, help) = expression::refusal(inner, what);
+            let expression::Refusal { message, help } = expression::refusal(inner, what);
             self.problems.error(at, message).help(help);
         }
     }

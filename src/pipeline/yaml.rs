@@ -172,6 +172,15 @@ struct Open {
     content: Content,
 }
 
+impl Open {
+    fn kind(&self) -> &'static str {
+        match self.content {
+            Content::List(_) => "list",
+            Content::Map { .. } => "map",
+        }
+    }
+}
+
 enum Content {
     List(Vec<Rc<Node>>),
     Map { entries: Vec<Entry>, seen: HashMap<String, usize>, key: Option<(String, Range<usize>)> },
@@ -316,7 +325,7 @@ impl<'a> Builder<'a> {
                 let at = at.start + skip..at.end + skip;
                 match seen.get(&key) {
                     Some(first) => {
-                        let (line, _) = self.problems.position(*first);
+                        let line = self.problems.line(*first);
                         self.problems.error(at, format!("the key {key:?} was given already, in line {line}"));
                     }
                     None => {
@@ -357,7 +366,7 @@ impl<'a> Builder<'a> {
         if !tagged {
             return Some(());
         }
-        let line = self.problems.position(at.start + self.skip).0;
+        let line = self.problems.line(at.start + self.skip);
         self.error(
             at.clone(),
             format!("the value in line {line} has a YAML tag, and tags are not supported"),
@@ -376,7 +385,31 @@ impl<'a> Builder<'a> {
                 let at = line_start + tab;
                 self.error(at..at + 1, "a tab in the indentation; YAML is indented with spaces");
             }
-            None => self.error(at..at, format!("this is not YAML: {}", error.info())),
+            None => self.not_yaml(at, error, rest.lines().next().is_some_and(|line| line.contains("${{"))),
+        }
+    }
+
+    fn not_yaml(&mut self, at: usize, error: &ScanError, expression: bool) {
+        let flow =
+            |open: &&Open| self.text.get(open.start..).is_some_and(|rest| rest.starts_with(['[', '{']));
+        let unclosed = self.open.last().filter(flow).map(|open| (open.start + self.skip, open.kind()));
+        let at = at + self.skip;
+        match unclosed {
+            // At the end of the file nobody looks for what is missing.
+            Some((start, kind))
+                if self.text.get(at - self.skip..).is_none_or(|rest| rest.trim().is_empty()) =>
+            {
+                self.problems.error(start..start + 1, format!("this {kind} is never closed"));
+            }
+            unclosed => {
+                let opened = unclosed.map(|(start, kind)| (self.problems.line(start), kind));
+                let problem = self.problems.error(at..at, format!("this is not YAML: {}", error.info()));
+                if expression {
+                    problem.help("inside of { } and [ ], an expression stands in quotes: \"${{ … }}\"");
+                } else if let Some((line, kind)) = opened {
+                    problem.help(format!("perhaps the {kind} of line {line} is not closed"));
+                }
+            }
         }
     }
 

@@ -16,7 +16,10 @@ impl<'a> Check<'a> {
         let tangled = self.tangled();
         for (place, stage) in self.spec.stages.iter().enumerate() {
             let ordered = self.is_ordered(place, &tangled);
-            if let Some(condition) = &stage.condition {
+            // An empty condition is a problem already.
+            if let Some(condition) =
+                stage.condition.as_ref().filter(|condition| !condition.text.trim().is_empty())
+            {
                 match Expression::parse(condition.text) {
                     Ok(parsed) => self.references(place, condition, parsed.references(), ordered),
                     Err(errors) => self.unreadable(condition, errors),
@@ -87,13 +90,13 @@ impl<'a> Check<'a> {
                 self.error(at, format!("the stage {name:?} cannot read what it has not done yet"));
             }
             Some(found) if ordered && !self.graph.ancestors(place).contains(*found) => {
-                self.error(
-                    at,
-                    format!(
-                        "the stage {name:?} does not come before {own:?}, so its outputs cannot be read here"
-                    ),
-                )
-                .help(format!("add {name:?} to `needs`"));
+                let after = self.graph.ancestors(*found).contains(place);
+                let message =
+                    format!("the stage {name:?} does not come before {own:?}, which cannot read from it");
+                self.error(at, message).help(match after {
+                    true => format!("{name:?} comes after {own:?}"),
+                    false => format!("add {name:?} to `needs`"),
+                });
             }
             Some(_) => {}
         }
