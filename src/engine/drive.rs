@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
-use crate::run::decide::{self, Decision, Place, Stop, Wait};
+use crate::run::decide::{self, Decision, Place, Stop, Waits};
 use crate::run::event::{Failure, Outcome, RunEvent, Shipment};
 use crate::run::fleet::FleetState;
 use crate::run::state::RunState;
@@ -41,7 +41,7 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
         places,
         settings,
         state,
-        waits: BTreeMap::new(),
+        waits: Waits::default(),
         fleets: BTreeMap::new(),
         active: HashMap::new(),
         surveys: BTreeSet::new(),
@@ -61,7 +61,7 @@ pub(super) struct Driver {
     pub(super) settings: Arc<Settings>,
     pub(super) places: BTreeMap<EnvironmentName, Place>,
     pub(super) state: RunState,
-    pub(super) waits: BTreeMap<usize, Wait>,
+    pub(super) waits: Waits,
     /// The fleets that the run holds.
     pub(super) fleets: BTreeMap<FleetId, FleetState>,
     /// Running attempts, by their stage.

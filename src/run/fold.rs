@@ -49,7 +49,6 @@ impl RunState {
         let count = pipeline.stages.len();
         let unmet: Vec<u32> = (0..count).map(|i| graph.needs(i).len() as u32).collect();
         let index = Indexes {
-            ready: (0..count).filter(|i| unmet[*i] == 0).collect(),
             unmet,
             open: count,
             ..Indexes::default()
@@ -68,7 +67,7 @@ impl RunState {
                 gate.stages.push(i);
             }
         }
-        Ok(Self {
+        let mut state = Self {
             id: run.clone(),
             origin: Arc::new((**origin).clone()),
             stages: vec![StageState { phase: Phase::Pending, attempts: Vec::new() }; count],
@@ -82,7 +81,25 @@ impl RunState {
             created_at: at,
             updated_at: at,
             index,
-        })
+        };
+        for i in (0..count).filter(|i| state.index.unmet[*i] == 0).collect::<Vec<_>>() {
+            state.becomes_ready(i);
+        }
+        Ok(state)
+    }
+
+    /// All that the stage needs has ended.
+    fn becomes_ready(&mut self, i: usize) {
+        let stage = &self.pipeline.stages[i];
+        let succeeded = |need: &usize| self.stages[*need].phase == Phase::Succeeded;
+        let plain = stage.kind.takes_slot()
+            && stage.condition.is_none()
+            && stage.environment.is_none()
+            && self.graph.needs(i).iter().all(succeeded);
+        match plain {
+            true => self.index.plain.insert(i),
+            false => self.index.ready.insert(i),
+        };
     }
 
     /// Folds a whole journal.
@@ -288,6 +305,7 @@ impl RunState {
     fn move_to(&mut self, i: usize, phase: Phase) {
         let was_final = self.stages[i].phase.is_final();
         self.index.ready.remove(&i);
+        self.index.plain.remove(&i);
         self.index.running.remove(&i);
         self.index.retrying.remove(&i);
         match &phase {
@@ -302,7 +320,7 @@ impl RunState {
             for dependent in graph.dependents(i) {
                 self.index.unmet[*dependent] -= 1;
                 if self.index.unmet[*dependent] == 0 && self.stages[*dependent].phase == Phase::Pending {
-                    self.index.ready.insert(*dependent);
+                    self.becomes_ready(*dependent);
                 }
             }
         }

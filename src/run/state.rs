@@ -39,8 +39,10 @@ pub struct RunState {
 pub(super) struct Indexes {
     /// Needs that have not ended yet, by stage.
     pub unmet: Vec<u32>,
-    /// Pending stages whose needs have all ended.
+    /// Pending stages whose needs have all ended, but for the plain ones.
     pub ready: BTreeSet<usize>,
+    /// Of these, the ones that need nothing but a slot.
+    pub plain: BTreeSet<usize>,
     pub running: BTreeSet<usize>,
     pub retrying: BTreeSet<usize>,
     /// Stages that have not ended.
@@ -136,7 +138,18 @@ pub enum StepPhase {
 }
 
 impl RunState {
-    /// Pending stages whose needs have all ended.
+    /// Pending stages whose needs have all succeeded, and that need nothing but one of the runner's
+    /// slots: there may be thousands, and looking at as many as there are slots is enough.
+    pub fn plain(&self) -> &BTreeSet<usize> {
+        &self.index.plain
+    }
+
+    /// Whether stage `i` is one of [`Self::plain`].
+    pub fn is_plain(&self, i: usize) -> bool {
+        self.index.plain.contains(&i)
+    }
+
+    /// The other pending stages whose needs have all ended.
     pub fn ready(&self) -> impl Iterator<Item = usize> + '_ {
         self.index.ready.iter().copied()
     }
