@@ -4,7 +4,7 @@
 //! known by its number and its start time, and is signalled through a pidfd after a look at both.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -24,8 +24,10 @@ impl Process {
     /// The process that has this number now.
     pub fn read(pid: Pid) -> Option<Self> {
         // See proc_pid_stat(5): the name, in parentheses, may itself have spaces and parentheses.
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let rest = stat.rsplitn(2, |byte| *byte == b')').next()?;
+        // It has some 300 bytes, and one read gives them all.
+        let mut stat = [0; 1024];
+        let count = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
+        let rest = stat.get(..count)?.rsplitn(2, |byte| *byte == b')').next()?;
         let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
         let state = fields.next()?;
         let mut number = || fields.next().and_then(|field| field.parse().ok()).and_then(Pid::from_raw);
@@ -89,12 +91,15 @@ mod tests {
     #[test]
     fn a_process_is_read_and_signalled_only_while_it_is_the_same() {
         let mut child = std::process::Command::new("/bin/sh")
-            .args(["-c", "read line"])
+            .args(["-c", "echo up; read line"])
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .env("MARK", "one")
             .spawn()
             .unwrap();
-        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        // Before it has said something its environment may not be in place.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        let pid = Pid::from_child(&child);
         let process = Process::read(pid).unwrap();
         assert_eq!(process.parent, Some(rustix::process::getpid()));
         assert!(process.has("MARK", "one") && !process.has("MARK", "on"));
