@@ -3,6 +3,7 @@
 //! A number alone never says which process is meant, as numbers are used again: a [`Process`] is
 //! known by its number and its start time, and is signalled through a pidfd after a look at both.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read as _};
 
@@ -70,10 +71,11 @@ pub fn all() -> Vec<Process> {
 pub fn descendants(all: &[Process], roots: &[Pid]) -> Vec<Process> {
     let mut found: Vec<Process> =
         all.iter().filter(|process| roots.contains(&process.pid)).copied().collect();
+    let mut seen: HashSet<Pid> = roots.iter().copied().collect();
     let mut at = 0;
     while let Some(parent) = found.get(at).map(|process| process.pid) {
-        let children = all.iter().filter(|p| p.parent == Some(parent) && !roots.contains(&p.pid));
-        found.extend(children.copied());
+        // Read at different moments, the parents may even form a circle.
+        found.extend(all.iter().filter(|p| p.parent == Some(parent) && seen.insert(p.pid)));
         at += 1;
     }
     found
