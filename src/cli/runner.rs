@@ -25,12 +25,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let _ = rustix::process::setsid();
     // Standard error is DATA/runner.log; standard output tells who started it that it is ready.
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    abort_on_panic();
     let ready = || {
         use std::io::Write as _;
         // Whoever started it may be gone.
         let _ = writeln!(std::io::stdout(), "ready");
     };
     Ok(runner::serve(&args.data, Options { idle: IDLE, ready })?)
+}
+
+/// A runner with a defect must not go on with half of its steps watched: the next one, which clients
+/// start at once, ends what it left and says so.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Closes what whoever started this left open: a runner stays longer, and its steps would get it too.

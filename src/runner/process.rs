@@ -31,7 +31,7 @@ impl Process {
         let rest = stat.get(..count)?.rsplitn(2, |byte| *byte == b')').next()?;
         let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
         let state = fields.next()?;
-        let mut number = || fields.next().and_then(|field| field.parse().ok()).and_then(Pid::from_raw);
+        let mut number = || fields.next().and_then(pid_from);
         let (parent, group, session) = (number(), number(), number());
         // Field 22 of all; the session is field 6.
         let start_time = fields.nth(15)?.parse().ok()?;
@@ -58,11 +58,17 @@ impl Process {
     }
 }
 
+/// The process number in `text`. The kernel also shows 0, for what is out of sight, and -1, for the
+/// group of a process that is just ending: those are none.
+pub fn pid_from(text: &str) -> Option<Pid> {
+    text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw)
+}
+
 /// All processes, zombies among them.
 pub fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().and_then(Pid::from_raw))
+        .filter_map(|entry| pid_from(entry.ok()?.file_name().to_str()?))
         .filter_map(Process::read)
         .collect()
 }
@@ -89,6 +95,14 @@ pub fn boot() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_number_of_a_process_is_none() {
+        assert_eq!(pid_from("1"), Some(Pid::INIT));
+        for none in ["0", "-1", "self", "", "99999999999"] {
+            assert_eq!(pid_from(none), None);
+        }
+    }
 
     #[test]
     fn a_process_is_read_and_signalled_only_while_it_is_the_same() {
