@@ -8,6 +8,7 @@ use super::reach::{Driver, Reach, Where, driver, no_run, reach};
 use crate::config::Settings;
 use crate::engine;
 use crate::ids::RunId;
+use crate::journal;
 use crate::run::command::Act;
 use crate::run::event::Actor;
 use crate::run::view::RunView;
@@ -40,11 +41,12 @@ pub async fn record(
         }
         Driver::Us(house) => {
             let view = record_here(&house.engine, &data, run, act, actor).await;
-            house.close().await;
+            house.close().await?;
             (view?, false)
         }
     };
-    let next = (!driven && !view.status.is_final()).then(|| format!("windlass resume {run}{}", place.suffix()));
+    let next =
+        (!driven && !view.status.is_final()).then(|| format!("windlass resume {run}{}", place.suffix()));
     Ok(Recorded { view, next })
 }
 
@@ -56,7 +58,7 @@ async fn record_here(
     actor: Actor,
 ) -> Result<RunView, Error> {
     match engine.act(run, act, actor).await {
-        Err(engine::Error::NoRun(_)) => return Err(no_run(run, data)),
+        Err(engine::Error::Journal(journal::Error::NoRun(_))) => return Err(no_run(run, data)),
         done => done?,
     }
     let idle = crate::http::interrupted(run);

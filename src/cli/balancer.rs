@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use crate::balancer::{self, Client, FirstWord, Options, Start};
 
@@ -25,7 +24,7 @@ pub struct Args {
 }
 
 /// Runs it, on a runtime of its own.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     if !args.replace {
         // A session of its own, so that no terminal ends it. It fails when a shell started it as a
         // job; then it is the shell's.
@@ -43,17 +42,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-async fn replace(args: Args) -> anyhow::Result<ExitCode> {
+async fn replace(args: Args) -> anyhow::Result<()> {
     let client = Client::new(args.data, std::env::current_exe()?);
     let pid = client.replace().await?;
     anstream::println!(
         "process {pid} of this program now serves the balancer of {}",
         client.data().display()
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-async fn serve(args: Args) -> anyhow::Result<ExitCode> {
+async fn serve(args: Args) -> anyhow::Result<()> {
     // The standard error is the log, or a terminal.
     let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hyper=error"));
@@ -65,7 +64,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let start = if args.take_over { Start::TakeOver } else { Start::Fresh };
     let ready = || say(&FirstWord::Ready { pid: std::process::id() });
     match balancer::run(Options { data: args.data, start }, ready).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(()),
         Err(error) => {
             say(&FirstWord::Failed { message: error.to_string() });
             Err(error.into())

@@ -41,7 +41,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             // It goes on also when nobody reads about it.
             let say = |line: String| drop(writeln!(anstream::stdout().lock(), "{line}"));
             let done = house.engine.down(&fleet, actor, say).await;
-            house.close().await;
+            house.close().await?;
             done?;
         }
     }

@@ -7,7 +7,7 @@ use super::Exit;
 use crate::http::client;
 use crate::pipeline::Problems;
 use crate::pipeline::problem::Style;
-use crate::{app, engine, source, store};
+use crate::{app, engine, journal, source, store};
 
 /// Whose fault it is, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,11 +99,22 @@ impl From<io::Error> for Error {
 
 impl From<engine::Error> for Error {
     fn from(error: engine::Error) -> Self {
+        use engine::Error as Engine;
         match error {
-            engine::Error::NoRun(_) | engine::Error::Settings(_) | engine::Error::Refused(_) => {
+            Engine::Journal(error) => error.into(),
+            Engine::Settings(_) | Engine::Refused(_) | Engine::NoFleet(_) | Engine::Held { .. } => {
                 Self::input(error)
             }
-            error => Self::world(error),
+            Engine::Cloud(_) | Engine::Gone => Self::world(error),
+        }
+    }
+}
+
+impl From<journal::Error> for Error {
+    fn from(error: journal::Error) -> Self {
+        match error {
+            journal::Error::NoRun(_) => Self::input(error),
+            journal::Error::Store(_) | journal::Error::Illegal { .. } => Self::world(error),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::http::Submission;
 use crate::ids::EnvironmentName;
 use crate::pipeline::model::{Kind, Pipeline, Source};
-use crate::run::event::{Actor, Commit, Origin, Promote, Trigger};
+use crate::run::event::{Commit, Origin, Promote, Trigger};
 use crate::source::{Address, Sources, Want};
 
 /// Run a pipeline for one commit, and stay until it has ended

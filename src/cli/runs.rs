@@ -37,7 +37,9 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let pipeline = args
         .pipeline
         .as_deref()
-        .map(|name| name.parse::<PipelineName>().map_err(|error| Error::input(format!("--pipeline: {error}"))))
+        .map(|name| {
+            name.parse::<PipelineName>().map_err(|error| Error::input(format!("--pipeline: {error}")))
+        })
         .transpose()?;
     let list = match reach(&data).await? {
         Reach::Holder(client) => client.runs(pipeline, status, Some(args.limit)).await?,
@@ -89,7 +91,7 @@ fn status(word: &str) -> Result<Status, Error> {
 fn table(list: &RunList) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(comfy_table::presets::NOTHING)
+        .load_style(comfy_table::presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(["RUN", "STATUS", "COMMIT", "CREATED", "WAITING FOR"]);
     for line in &list.runs {

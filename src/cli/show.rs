@@ -11,6 +11,7 @@ use super::{Error, Exit, shipment, text};
 use crate::engine::{self, view_of_journal};
 use crate::http::{interrupted, measure};
 use crate::ids::RunId;
+use crate::journal;
 use crate::run::view::{GateView, RunView, StageStatus, StageView, StepView};
 use crate::store::hold::Hold;
 
@@ -45,7 +46,7 @@ pub async fn look(data: &Path, run: &RunId) -> Result<RunView, Error> {
         Reach::Stored(Some(store)) => {
             let idle = Hold::holder(data).is_ok_and(|holder| holder.is_none()).then(|| interrupted(run));
             let mut view = match view_of_journal(store.as_ref(), run, idle.as_deref()).await {
-                Err(engine::Error::NoRun(_)) => return Err(no_run(run, data)),
+                Err(engine::Error::Journal(journal::Error::NoRun(_))) => return Err(no_run(run, data)),
                 view => view?,
             };
             measure(&mut view, data);
@@ -71,12 +72,7 @@ fn header(out: &mut impl Write, view: &RunView, now: Timestamp) -> io::Result<()
     let style = text::run_look(view.status).style;
     let took = text::between(view.created_at, view.finished_at.unwrap_or(now));
     let since = if view.finished_at.is_some() { "in" } else { "for" };
-    writeln!(
-        out,
-        "{BOLD}{}{BOLD:#}  {style}{}{style:#} {since} {took}",
-        view.run,
-        view.status.as_str()
-    )?;
+    writeln!(out, "{BOLD}{}{BOLD:#}  {style}{}{style:#} {since} {took}", view.run, view.status.as_str())?;
     if let Some(why) = &view.waiting_for {
         writeln!(out, "  {}", clean(why))?;
     }

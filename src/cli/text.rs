@@ -14,7 +14,6 @@ pub const BLUE: Style = AnsiColor::Blue.on_default();
 pub const CYAN: Style = AnsiColor::Cyan.on_default();
 pub const DIM: Style = Style::new().dimmed();
 pub const BOLD: Style = Style::new().bold();
-pub const PLAIN: Style = Style::new();
 
 /// Text from outside (a branch, a message, a step's name) as part of a line: nothing in it moves the
 /// cursor, starts a line or turns the writing direction.
@@ -51,10 +50,11 @@ pub fn short(text: &str, limit: usize) -> String {
     }
 }
 
-/// A stretch of time: `0.4 s`, `41 s`, `2 min 5 s`, `1 h 2 min`.
+/// A stretch of time: `25 ms`, `0.4 s`, `41 s`, `2 min 5 s`, `1 h 2 min`.
 pub fn time(duration: SignedDuration) -> String {
     let seconds = duration.as_secs_f64().max(0.0);
     match seconds {
+        _ if seconds < 0.0995 => format!("{:.0} ms", seconds * 1e3),
         _ if seconds < 9.95 => format!("{seconds:.1} s"),
         _ if seconds < 59.5 => format!("{seconds:.0} s"),
         _ => {
@@ -163,13 +163,14 @@ mod tests {
     #[test]
     fn times_are_as_exact_as_people_want_them() {
         let shown = |ms| time(SignedDuration::from_millis(ms));
-        assert_eq!(shown(0), "0.0 s");
+        assert_eq!(shown(25), "25 ms");
+        assert_eq!(shown(400), "0.4 s");
         assert_eq!(shown(3_249), "3.2 s");
         assert_eq!(shown(9_960), "10 s");
         assert_eq!(shown(59_600), "1 min");
         assert_eq!(shown(125_000), "2 min 5 s");
         assert_eq!(shown(3_725_000), "1 h 2 min");
-        assert_eq!(shown(-5), "0.0 s");
+        assert_eq!(shown(-5), "0 ms");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::engine;
+use crate::journal;
 use crate::run::command::Refusal;
 use crate::store;
 
@@ -72,14 +73,16 @@ impl From<engine::Error> for Problem {
     fn from(error: engine::Error) -> Self {
         use engine::Error;
         match &error {
-            Error::NoRun(_) => Self::not_found(error),
+            Error::Journal(journal::Error::NoRun(_)) | Error::NoFleet(_) => Self::not_found(error),
             Error::Refused(Refusal::NoReason) => Self::request(error),
             Error::Refused(Refusal::Unknown { .. }) => Self::not_found(error),
-            Error::Refused(_) => Self::new(StatusCode::CONFLICT, "refused", "The run does not allow it", error),
+            Error::Refused(_) | Error::Held { .. } => {
+                Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
+            }
             Error::Settings(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "settings", "The settings are not valid", error)
             }
-            Error::Store(store::Error::Full { .. }) => {
+            Error::Journal(journal::Error::Store(store::Error::Full { .. })) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", error)
             }
             _ => Self::failed(error),

@@ -27,10 +27,10 @@ pub struct Actor {
 /// Why a text is not the name of who acts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActorError {
-    #[error("a name of who acts has 1 to {} printable characters, not {0:?}", Actor::LIMIT)]
-    Unprintable(String),
-    #[error("{0:?} is not a person: names that start with `policy:` stand for rules")]
-    Policy(String),
+    #[error("a name of who acts has 1 to {} printable characters, not {name:?}", Actor::LIMIT)]
+    Unprintable { name: String },
+    #[error("{name:?} is not a person: names that start with `policy:` stand for rules")]
+    Policy { name: String },
 }
 
 impl Actor {
@@ -41,10 +41,10 @@ impl Actor {
     pub fn named(name: &str) -> Result<Self, ActorError> {
         let printable = |c: char| !c.is_control() && !is_invisible(c);
         if name.trim().is_empty() || name.chars().count() > Self::LIMIT || !name.chars().all(printable) {
-            return Err(ActorError::Unprintable(name.to_owned()));
+            return Err(ActorError::Unprintable { name: name.to_owned() });
         }
         match name.starts_with("policy:") {
-            true => Err(ActorError::Policy(name.to_owned())),
+            true => Err(ActorError::Policy { name: name.to_owned() }),
             false => Ok(Self::unverified(name.trim())),
         }
     }
@@ -327,7 +327,11 @@ pub enum RunEvent {
     },
     /// An attempt that failed before anything of it ran: a rejected promotion, an expression without
     /// a value.
-    AttemptRefused { stage: StageName, attempt: u32, failure: Failure },
+    AttemptRefused {
+        stage: StageName,
+        attempt: u32,
+        failure: Failure,
+    },
     /// A failure that the retry policy covers: the next attempt starts at `not_before`.
     RetryScheduled {
         stage: StageName,

@@ -10,7 +10,8 @@ use crate::run::view::{GateView, RunView, StageStatus, StageView, StepStatus};
 pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &str) -> Vec<String> {
     let mut news: Vec<(Timestamp, String)> = Vec::new();
     if before.is_none() {
-        let branch = view.branch.as_deref().map(|branch| format!(" of {}", clean(branch))).unwrap_or_default();
+        let branch =
+            view.branch.as_deref().map(|branch| format!(" of {}", clean(branch))).unwrap_or_default();
         news.push((view.created_at, format!("{} takes {}{branch}", view.run, commit(view.commit.as_ref()))));
     }
     for (i, stage) in view.stages.iter().enumerate() {
@@ -74,7 +75,8 @@ fn changes(old: Option<&StageView>, stage: &StageView, now: Timestamp, news: &mu
         && stage.attempt > attempt
         && stage.status == StageStatus::Running
     {
-        let again = if stage.attempt > 1 { format!(" again, attempt {}", stage.attempt) } else { String::new() };
+        let again =
+            if stage.attempt > 1 { format!(" again, attempt {}", stage.attempt) } else { String::new() };
         news.push((started, format!("{name} started{again}")));
     }
     if let Some(step) = stage.steps.iter().rfind(|step| step.status == StepStatus::Running)
