@@ -37,7 +37,7 @@ pub fn listen(directory: &Path, name: &str) -> io::Result<UnixListener> {
 pub async fn connect(directory: &Path, name: &str) -> io::Result<UnixStream> {
     // Connecting to a unix socket never waits for the other side, so the blocking call is enough,
     // and it keeps the directory's descriptor open while its path is in use.
-    let stream = through(directory, name, |short| std::os::unix::net::UnixStream::connect(short))?;
+    let stream = through(directory, name, std::os::unix::net::UnixStream::connect)?;
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }

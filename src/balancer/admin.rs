@@ -60,7 +60,12 @@ async fn converse(process: Arc<Process>, stream: UnixStream) -> io::Result<()> {
         };
         match answer {
             Some(answer) => writer.send(&answer).await?,
-            None => return Ok(()),
+            None => {
+                // The connection ends when the other process can be asked, or with this process, which
+                // is when the next can start.
+                process.left.cancelled().await;
+                return Ok(());
+            }
         }
     }
 }
@@ -85,6 +90,8 @@ async fn answer(process: &Arc<Process>, request: Request) -> Option<Answer> {
         Request::Targets { fleet } => Some(match process.fleet(&fleet) {
             Some(fleet) => {
                 let (targets, revision) = fleet.targets();
+                // What is told survives. That it cannot be written is told to whoever makes changes.
+                let _ = process.saver.settled().await;
                 Answer::Targets { targets, revision }
             }
             None => Answer::Targets { targets: Vec::new(), revision: 0 },

@@ -20,6 +20,10 @@ use super::{health, lock};
 use crate::cloud::{HealthCheck, Listener, Target, TargetState};
 use crate::ids::{FleetId, InstanceId};
 
+mod table;
+
+use table::{Member, Mode, Table};
+
 /// Open requests of each target, as another process reports them.
 pub(super) type OpenRequests = BTreeMap<InstanceId, u64>;
 
@@ -34,47 +38,6 @@ pub(super) struct Fleet {
     /// Woken when a request ended after the sockets were handed over.
     pub released: Arc<Notify>,
     saver: Arc<Saver>,
-}
-
-struct Table {
-    listener: Listener,
-    members: Vec<Member>,
-    /// Where the search for the next target begins.
-    turn: usize,
-    slots: u64,
-    mode: Mode,
-    /// What the processes we took over from still have open.
-    elsewhere: BTreeMap<u32, OpenRequests>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Serving,
-    /// A newer process chooses the targets; what still comes here is passed on to its listener.
-    Relaying,
-    Removed,
-}
-
-struct Member {
-    /// Never used again in this process, unlike the id.
-    slot: u64,
-    id: InstanceId,
-    upstream: Arc<Upstream>,
-    state: State,
-    /// Whether it ever was healthy.
-    proven: bool,
-    reason: Option<String>,
-    /// Answers of the same kind in a row.
-    row: Row,
-    open: u64,
-    /// Its health checks, or its drain timer.
-    task: Option<AbortOnDropHandle<()>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
-    Good(u32),
-    Bad(u32),
 }
 
 /// Who gets a request.
@@ -110,14 +73,7 @@ impl Fleet {
     pub fn new(listener: Listener, seed: u64, released: Arc<Notify>, saver: Arc<Saver>) -> Arc<Self> {
         Arc::new(Self {
             id: listener.fleet.clone(),
-            table: Mutex::new(Table {
-                listener,
-                members: Vec::new(),
-                turn: 0,
-                slots: 0,
-                mode: Mode::Serving,
-                elsewhere: BTreeMap::new(),
-            }),
+            table: Mutex::new(Table::new(listener)),
             revision: watch::Sender::new(seed),
             leaving: AtomicBool::new(false),
             released,
@@ -211,17 +167,8 @@ impl Fleet {
     fn add(self: &Arc<Self>, table: &mut Table, id: InstanceId, address: SocketAddr) -> u64 {
         table.slots += 1;
         let slot = table.slots;
-        table.members.push(Member {
-            slot,
-            id,
-            upstream: Upstream::new(address),
-            state: State::Initial,
-            proven: false,
-            reason: None,
-            row: Row::Bad(0),
-            open: 0,
-            task: Some(AbortOnDropHandle::new(tokio::spawn(health::keep_checking(self.clone(), slot)))),
-        });
+        let checks = AbortOnDropHandle::new(tokio::spawn(health::keep_checking(self.clone(), slot)));
+        table.members.push(Member::new(slot, id, address, checks));
         slot
     }
 
@@ -278,25 +225,7 @@ impl Fleet {
             Mode::Relaying => return Pick::Successor(table.address()),
             Mode::Removed => return Pick::Nobody(format!("{} is no longer served here", self.id)),
         }
-        let any_healthy = table.members.iter().any(|member| member.state == State::Healthy);
-        let fit = |member: &Member| match member.state {
-            State::Healthy => true,
-            // Fail open: nobody is healthy, and this one once was.
-            State::Unhealthy => member.proven && !any_healthy,
-            State::Initial | State::Draining { .. } | State::Drained => false,
-        };
-        let (late, early) = table.members.split_at(table.turn.min(table.members.len()));
-        let chosen = early
-            .iter()
-            .chain(late)
-            .filter(|member| fit(member) && !tried.contains(&member.slot))
-            .min_by_key(|member| member.open)
-            .map(|member| member.slot);
-        let Some(index) = table.members.iter().position(|member| Some(member.slot) == chosen) else {
-            return Pick::Nobody(table.nobody(&self.id));
-        };
-        table.turn = index + 1;
-        match table.members.get_mut(index) {
+        match table.choose(tried) {
             None => Pick::Nobody(table.nobody(&self.id)),
             Some(member) => {
                 member.open += 1;
@@ -357,27 +286,7 @@ impl Fleet {
         let check = table.listener.health.clone();
         let Some(member) = table.members.iter_mut().find(|member| member.slot == slot) else { return };
         let before = (member.state, member.reason.clone());
-        member.row = match (&outcome, member.row) {
-            (Ok(()), Row::Good(row)) => Row::Good(row.saturating_add(1)),
-            (Ok(()), Row::Bad(_)) => Row::Good(1),
-            (Err(_), Row::Bad(row)) if counted => Row::Bad(row.saturating_add(1)),
-            (Err(_), Row::Good(_)) if counted => Row::Bad(1),
-            (Err(_), Row::Bad(row)) => Row::Bad(row),
-            (Err(_), Row::Good(_)) => Row::Bad(0),
-        };
-        member.state = match (member.state, member.row) {
-            (State::Initial | State::Unhealthy, Row::Good(row)) if row >= check.healthy => State::Healthy,
-            (State::Initial | State::Healthy, Row::Bad(row)) if row >= check.unhealthy => State::Unhealthy,
-            (state, _) => state,
-        };
-        match outcome {
-            Err(why) => member.reason = Some(why),
-            Ok(()) if member.state == State::Healthy => member.reason = None,
-            Ok(()) => {}
-        }
-        if member.state == State::Healthy {
-            member.proven = true;
-        }
+        member.note(outcome, counted, &check);
         if before != (member.state, member.reason.clone()) {
             let reason = member.reason.as_deref().unwrap_or("all is well");
             tracing::info!("{}: {} is {:?}: {reason}", self.id, member.id, member.state);
@@ -439,41 +348,6 @@ impl Fleet {
     fn changed(&self) {
         self.revision.send_modify(|revision| *revision = revision.wrapping_add(1));
         self.saver.soon();
-    }
-}
-
-impl Table {
-    fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.listener.port))
-    }
-
-    fn open(&self, member: &Member) -> u64 {
-        let elsewhere = self.elsewhere.values().filter_map(|open| open.get(&member.id)).sum::<u64>();
-        member.open.saturating_add(elsewhere)
-    }
-
-    fn open_requests(&self) -> OpenRequests {
-        let mut open = OpenRequests::new();
-        let elsewhere = self.elsewhere.values().flatten().map(|(id, open)| (id, *open));
-        for (id, more) in elsewhere.chain(self.members.iter().map(|member| (&member.id, member.open))) {
-            if more > 0 {
-                *open.entry(id.clone()).or_default() += more;
-            }
-        }
-        open
-    }
-
-    fn nobody(&self, fleet: &FleetId) -> String {
-        let count = |fit: fn(State) -> bool| self.members.iter().filter(|member| fit(member.state)).count();
-        match self.members.len() {
-            0 => format!("{fleet} has no instances"),
-            _ => format!(
-                "{fleet} has no healthy instance: {} initial, {} unhealthy, {} draining",
-                count(|state| state == State::Initial),
-                count(|state| state == State::Unhealthy),
-                count(|state| matches!(state, State::Draining { .. } | State::Drained)),
-            ),
-        }
     }
 }
 

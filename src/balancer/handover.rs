@@ -30,7 +30,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::fleet::OpenRequests;
-use super::process::{Estate, Keys, Phase, Process, StartError};
+use super::process::{Estate, Heirloom, Keys, Phase, Process, StartError};
 use super::protocol::{Hello, Request};
 use super::saved::Saved;
 use crate::ids::FleetId;
@@ -88,7 +88,9 @@ pub(super) async fn give(
     let open = process.leave().await;
     drop(phase);
     tracing::info!("process {} has handed over", std::process::id());
-    writer.send(&Word::Open(open)).await?;
+    let told = writer.send(&Word::Open(open)).await;
+    process.left.cancel();
+    told?;
     loop {
         tokio::select! {
             () = process.released.notified() => {
@@ -139,8 +141,9 @@ pub(super) async fn take(data: &Path) -> Result<Option<(Estate, Predecessor)>, S
             return Err(io::Error::other("it did not step back"));
         };
         let mut open: BTreeMap<FleetId, OpenRequests> = open.into_iter().collect();
-        for (saved, _, elsewhere) in &mut estate.fleets {
-            *elsewhere = Some((hello.pid, open.remove(&saved.listener.fleet).unwrap_or_default()));
+        for heirloom in &mut estate.fleets {
+            let open = open.remove(&heirloom.saved.listener.fleet).unwrap_or_default();
+            heirloom.elsewhere = Some((hello.pid, open));
         }
         Ok(Some((estate, hello.pid)))
     };
@@ -162,9 +165,9 @@ fn inventory(descriptors: Vec<OwnedFd>, handed: Handed) -> io::Result<Estate> {
     for fleet in handed.sockets {
         sockets.insert(fleet, std::net::TcpListener::from(descriptors.next().ok_or_else(short)?));
     }
-    let fleets = saved.fleets.into_iter().map(|fleet| {
-        let socket = sockets.remove(&fleet.listener.fleet);
-        (fleet, socket, None)
+    let fleets = saved.fleets.into_iter().map(|saved| {
+        let socket = sockets.remove(&saved.listener.fleet);
+        Heirloom { saved, socket, elsewhere: None }
     });
     Ok(Estate { keys, fleets: fleets.collect() })
 }

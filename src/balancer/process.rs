@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -12,21 +11,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::fleet::{Fleet, OpenRequests};
-use super::protocol::{Answer, Fault};
-use super::proxy::{self, Site};
+use super::fleet::OpenRequests;
 use super::saved::{Saved, SavedFleet, Saver};
 use super::{admin, handover, lock};
-use crate::cloud::Listener;
 use crate::ids::FleetId;
+
+mod listeners;
+
+use listeners::{Entry, bind};
 
 /// Without a listener for so long, nobody needs the process.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// How long a process that is ending may hold the lock: its own grace, and that of its predecessors.
+const LOCKED: Duration = Duration::from_secs(20);
 
 /// What open requests get when the process is asked to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -37,9 +40,6 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// After a hand-over open requests get so long.
 const FAREWELL: Duration = Duration::from_secs(300);
-
-/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: u32 = 4096;
 
 /// How to start.
 #[derive(Debug, Clone)]
@@ -87,7 +87,16 @@ pub(super) struct Keys {
 /// What a process starts with.
 pub(super) struct Estate {
     pub keys: Keys,
-    pub fleets: Vec<(SavedFleet, Option<std::net::TcpListener>, Option<(u32, OpenRequests)>)>,
+    pub fleets: Vec<Heirloom>,
+}
+
+/// A fleet from before.
+pub(super) struct Heirloom {
+    pub saved: SavedFleet,
+    /// `None` when its port is taken by another program.
+    pub socket: Option<std::net::TcpListener>,
+    /// What the process has open that handed it over.
+    pub elsewhere: Option<(u32, OpenRequests)>,
 }
 
 pub(super) struct Process {
@@ -111,20 +120,6 @@ pub(super) struct Process {
     pub released: Arc<Notify>,
     /// Where revisions start: later than those of an earlier process.
     seed: u64,
-}
-
-struct Entry {
-    fleet: Arc<Fleet>,
-    closing: CancellationToken,
-    /// `None` when the port was taken by another program while no balancer ran.
-    door: Option<Door>,
-}
-
-/// A listening socket and the task that accepts from it.
-struct Door {
-    socket: Arc<TcpListener>,
-    port: u16,
-    _accepting: AbortOnDropHandle<()>,
 }
 
 /// Serves the data directory until nobody needs that any more. Calls `ready` as soon as connections
@@ -153,8 +148,8 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<(), StartErro
         .map_err(failed("signals"))?;
 
     let process = Process::new(options.data, estate.keys);
-    for (saved, socket, elsewhere) in estate.fleets {
-        process.restore(saved, socket, elsewhere);
+    for heirloom in estate.fleets {
+        process.restore(heirloom);
     }
     if let Some(predecessor) = predecessor {
         process.predecessors.spawn(predecessor.follow(process.clone()));
@@ -193,7 +188,7 @@ async fn fresh(data: &Path) -> Result<Estate, StartError> {
     let locked = tokio::task::spawn_blocking(move || {
         flock(&file, FlockOperation::LockExclusive).map(|()| file).map_err(io::Error::from)
     });
-    let file = match tokio::time::timeout(GRACE, locked).await {
+    let file = match tokio::time::timeout(LOCKED, locked).await {
         Err(_) => return Err(StartError::Held(path.display().to_string())),
         Ok(Err(error)) => return Err(failed(io::Error::other(error))),
         Ok(Ok(file)) => file.map_err(failed)?,
@@ -211,17 +206,9 @@ async fn fresh(data: &Path) -> Result<Estate, StartError> {
                 None
             }
         };
-        fleets.push((fleet, socket, None));
+        fleets.push(Heirloom { saved: fleet, socket, elsewhere: None });
     }
     Ok(Estate { keys: Keys { lock: file.into(), admin: admin.into() }, fleets })
-}
-
-fn bind(port: u16) -> io::Result<std::net::TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    // Connections of an earlier process may still be in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
-    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Each request takes two descriptors; the soft limit of 1024 is for programs that use `select`.
@@ -252,54 +239,6 @@ impl Process {
         })
     }
 
-    fn restore(
-        &self,
-        saved: SavedFleet,
-        socket: Option<std::net::TcpListener>,
-        elsewhere: Option<(u32, OpenRequests)>,
-    ) {
-        let fleet = self.new_fleet(saved.listener);
-        // Before the first connection is taken.
-        fleet.restore(saved.targets, elsewhere);
-        let closing = self.closing.child_token();
-        let door = socket.and_then(|socket| match self.open_door(&fleet, &closing, socket) {
-            Ok(door) => Some(door),
-            Err(error) => {
-                tracing::error!("the listening socket of {}: {error}", fleet.id);
-                None
-            }
-        });
-        let mut fleets = lock(&self.fleets);
-        fleets.insert(fleet.id.clone(), Entry { fleet, closing, door });
-        self.count.send_replace(fleets.len());
-    }
-
-    fn new_fleet(&self, listener: Listener) -> Arc<Fleet> {
-        Fleet::new(listener, self.seed, self.released.clone(), self.saver.clone())
-    }
-
-    fn open_door(
-        &self,
-        fleet: &Arc<Fleet>,
-        closing: &CancellationToken,
-        socket: std::net::TcpListener,
-    ) -> io::Result<Door> {
-        socket.set_nonblocking(true)?;
-        let socket = Arc::new(TcpListener::from_std(socket)?);
-        let port = socket.local_addr()?.port();
-        let site = Site { fleet: fleet.clone(), open: self.open.clone(), closing: closing.clone() };
-        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(site, socket.clone())));
-        Ok(Door { socket, port, _accepting: accepting })
-    }
-
-    pub fn fleet(&self, id: &FleetId) -> Option<Arc<Fleet>> {
-        lock(&self.fleets).get(id).map(|entry| entry.fleet.clone())
-    }
-
-    pub fn fleets(&self) -> Vec<Arc<Fleet>> {
-        lock(&self.fleets).values().map(|entry| entry.fleet.clone()).collect()
-    }
-
     pub fn saved(&self) -> Saved {
         Saved::new(self.fleets().iter().map(|fleet| fleet.saved()).collect())
     }
@@ -309,83 +248,8 @@ impl Process {
         self.count.subscribe()
     }
 
-    /// Makes or changes a listener. The caller holds the gate.
-    pub fn put_listener(&self, listener: Listener) -> Result<(), Answer> {
-        let (id, port) = (listener.fleet.clone(), listener.port);
-        let mut fleets = lock(&self.fleets);
-        let taken = fleets
-            .values()
-            .find(|other| other.fleet.id != id && other.door.as_ref().is_some_and(|door| door.port == port));
-        if let Some(other) = taken {
-            let other = &other.fleet.id;
-            return Err(Answer::refused(
-                Fault::Conflict,
-                format!(
-                    "port {port} of {id} is already in use for {other}; give one of them another port in windlass.yaml"
-                ),
-            ));
-        }
-        let entry = fleets.entry(id.clone()).or_insert_with(|| Entry {
-            fleet: self.new_fleet(listener.clone()),
-            closing: self.closing.child_token(),
-            door: None,
-        });
-        let door = match &entry.door {
-            Some(door) if door.port == port => Ok(None),
-            _ => match port {
-                0 => Err(io::Error::other("it has no number")),
-                _ => bind(port)
-                    .and_then(|socket| self.open_door(&entry.fleet, &entry.closing, socket))
-                    .map(Some),
-            },
-        };
-        let outcome = match door {
-            Ok(door) => {
-                entry.fleet.set_listener(listener);
-                entry.door = door.or(entry.door.take());
-                Ok(())
-            }
-            Err(error) => {
-                // A listener that was there before stays as it was.
-                if entry.door.is_none() && entry.fleet.targets().0.is_empty() {
-                    fleets.remove(&id);
-                }
-                Err(port_problem(&id, port, &error))
-            }
-        };
-        self.count.send_replace(fleets.len());
-        outcome
-    }
-
-    /// Ends a listener. The caller holds the gate.
-    pub fn remove_listener(&self, id: &FleetId) {
-        let mut fleets = lock(&self.fleets);
-        if let Some(entry) = fleets.remove(id) {
-            entry.fleet.remove();
-            entry.closing.cancel();
-        }
-        self.count.send_replace(fleets.len());
-    }
-
-    /// Copies of everything that a newer process needs, in the order of the names.
-    pub fn descriptors(&self) -> io::Result<(Vec<OwnedFd>, Vec<FleetId>)> {
-        use std::os::fd::AsFd;
-        let mut descriptors = Vec::new();
-        if let Some(keys) = &*lock(&self.keys) {
-            descriptors.push(keys.lock.try_clone()?);
-            descriptors.push(keys.admin.try_clone()?);
-        }
-        let mut names = Vec::new();
-        for (id, entry) in &*lock(&self.fleets) {
-            if let Some(door) = &entry.door {
-                descriptors.push(door.socket.as_fd().try_clone_to_owned()?);
-                names.push(id.clone());
-            }
-        }
-        Ok((descriptors, names))
-    }
-
-    /// Lets another process decide from now on; answers what is open here.
+    /// Lets another process decide from now on; answers what is open here. The caller cancels `left`
+    /// as soon as the other process knows that.
     pub async fn leave(&self) -> Vec<(FleetId, OpenRequests)> {
         self.saver.stop().await;
         lock(&self.keys).take();
@@ -394,7 +258,6 @@ impl Process {
             open.push((id.clone(), entry.fleet.relay()));
             entry.door = None;
         }
-        self.left.cancel();
         open
     }
 
@@ -451,37 +314,6 @@ impl Process {
             }
             // Before the lock is gone: the next process makes its own.
             let _ = std::fs::remove_file(self.data.join(super::SOCKET));
-        }
-    }
-}
-
-fn port_problem(fleet: &FleetId, port: u16, error: &io::Error) -> Answer {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Answer::refused(
-            Fault::Conflict,
-            format!(
-                "port {port} of {fleet} is already in use by another program; `ss -ltnp sport = :{port}` shows which. \
-                 End it, or give the fleet another port in windlass.yaml"
-            ),
-        ),
-        _ => Answer::refused(Fault::Failed, format!("port {port} of {fleet} cannot be listened on: {error}")),
-    }
-}
-
-/// Accepts connections until it is aborted.
-async fn accept(site: Site, socket: Arc<TcpListener>) {
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                site.open.spawn(proxy::serve(site.clone(), stream, peer.ip()));
-            }
-            // The client was gone before it was accepted.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::error!("{}: no connection can be accepted: {error}", site.fleet.id);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
         }
     }
 }

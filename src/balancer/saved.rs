@@ -119,10 +119,15 @@ impl Saver {
         self.wanted.send_modify(|change| *change += 1);
     }
 
-    /// Returns when everything that changed so far was written.
+    /// Returns when this change, and every earlier one, was written.
     pub async fn now(&self) -> Result<(), String> {
-        let mut written = self.written.subscribe();
         self.soon();
+        self.settled().await
+    }
+
+    /// Returns when everything that changed so far was written.
+    pub async fn settled(&self) -> Result<(), String> {
+        let mut written = self.written.subscribe();
         let change = *self.wanted.borrow();
         match written.wait_for(|(upto, _)| *upto >= change).await {
             Ok(outcome) => match &outcome.1 {

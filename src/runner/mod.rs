@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use client::Client;
+pub use place::left;
 pub use serve::{Options, ServeError, serve};
 
 use crate::ids::StepId;

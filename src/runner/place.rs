@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -100,6 +101,14 @@ pub fn is_held(data: &Path) -> bool {
         fields.next() == Some("FLOCK")
             && fields.nth(3).and_then(|file| file.rsplit(':').next()?.parse().ok()) == Some(inode)
     })
+}
+
+/// Waits until no runner has the place any more; `false` when that takes longer than `patience`.
+pub async fn left(data: &Path, patience: Duration) -> bool {
+    let Ok(lock) = File::open(data.join(LOCK)) else { return true };
+    // Waits in the kernel: the runner's end lets go of the lock.
+    let gone = tokio::task::spawn_blocking(move || rustix::fs::flock(&lock, FlockOperation::LockShared));
+    tokio::time::timeout(patience, gone).await.is_ok()
 }
 
 #[cfg(test)]
