@@ -9,7 +9,8 @@ use crate::ids::{FleetId, RunId, StreamId};
 use crate::run::decide::Wait;
 use crate::run::event::{FleetEvent, RunEvent};
 use crate::run::fleet::FleetState;
-use crate::run::state::{Illegal, RunState};
+use crate::run::fold::Illegal;
+use crate::run::state::RunState;
 use crate::run::view;
 use crate::store::{self, Append, Event, FleetRow, Row, RunRow, Store};
 

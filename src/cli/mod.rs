@@ -16,6 +16,7 @@ pub mod runner;
 
 mod act;
 mod cancel;
+mod demo;
 mod down;
 mod error;
 mod follow;
@@ -53,6 +54,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
     Resume(resume::Args),
     Runs(runs::Args),
@@ -107,6 +109,7 @@ pub(crate) const NOT_CHECKED: &str =
 pub fn main() -> ExitCode {
     // Clap says what is wrong with the command line itself, and exits with 2.
     let exit = match CommandLine::parse().command {
+        Command::Demo(args) => on_runtime(demo::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Resume(args) => on_runtime(resume::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),

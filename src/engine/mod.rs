@@ -26,6 +26,7 @@ use crate::store::{self, NewRun, Store};
 mod drive;
 pub mod fleets;
 mod slots;
+mod turn;
 
 pub use slots::Slots;
 

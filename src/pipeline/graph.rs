@@ -8,6 +8,9 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::model::Pipeline;
 
+#[cfg(test)]
+mod tests;
+
 /// How much work looking for cycles may cost, in edges followed. Enough to name every cycle of any
 /// file that a person writes.
 const CYCLE_WORK: usize = 2_000_000;

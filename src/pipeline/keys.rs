@@ -26,7 +26,7 @@ static PIPELINE: Table = Table {
         ),
         Key::required(
             "stages",
-            Shape::Map(Keys::Names("stage"), &Shape::Kinds(&STAGE)),
+            Shape::Map(Keys::SomeNames("stage"), &Shape::Kinds(&STAGE)),
             "what is done, as a graph",
         ),
         Key::later("on"),

@@ -14,7 +14,7 @@ const KEPT: usize = 1_000;
 /// Comparisons that finding "did you mean" may cost in one file.
 const COMPARISONS: usize = 20_000;
 
-/// Longest piece of a source line that is drawn, in characters.
+/// Longest piece of a source line that is drawn, in bytes.
 const DRAWN: usize = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,6 +81,8 @@ pub struct Problems {
     list: Vec<Problem>,
     /// How many more there were than are kept.
     more: usize,
+    /// The last one that was not kept.
+    scratch: Option<Box<Problem>>,
     comparisons: usize,
 }
 
@@ -94,6 +96,7 @@ impl Problems {
             lines,
             list: Vec::new(),
             more: 0,
+            scratch: None,
             comparisons: COMPARISONS,
         }
     }
@@ -144,19 +147,19 @@ impl Problems {
     }
 
     fn add(&mut self, severity: Severity, at: Range<usize>, message: String) -> &mut Problem {
+        let mut problem =
+            Problem { severity, message, suggestion: None, help: None, line: 0, column: 0, span: 0..0 };
         if self.list.len() >= KEPT {
-            // The last one is given up: its place serves whoever wants to add a help to this one.
-            self.list.pop();
             self.more += 1;
+            // Somebody may still want to add a help to it.
+            return self.scratch.insert(Box::new(problem));
         }
         let start = self.boundary(at.start);
-        let end = self.boundary(at.end).max(start);
-        let (line, column) = self.position(start);
-        let problem =
-            Problem { severity, message, suggestion: None, help: None, line, column, span: start..end };
+        problem.span = start..self.boundary(at.end).max(start);
+        (problem.line, problem.column) = self.position(start);
+        let place = self.list.len();
         self.list.push(problem);
-        let last = self.list.len() - 1;
-        &mut self.list[last]
+        &mut self.list[place]
     }
 
     /// The word of `known` that is nearest to `word`, if one is near. Stops looking when a file full
@@ -187,10 +190,14 @@ impl Problems {
         self.text.floor_char_boundary(at)
     }
 
+    /// The line of a byte, from 1.
+    pub fn line(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at).max(1)
+    }
+
     /// Line and column of a byte, both from 1, the column in characters.
-    pub fn position(&self, at: usize) -> (usize, usize) {
-        let at = self.boundary(at);
-        let line = self.lines.partition_point(|start| *start <= at).max(1);
+    fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.line(at);
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
         let column = self.text.get(start..at).map_or(0, |before| before.chars().count());
         (line, column + 1)
@@ -235,6 +242,13 @@ impl Problems {
             problem.column,
             printable(&problem.sentence())
         );
+        // Of a file without text there is nothing to draw.
+        if self.text.is_empty() {
+            if let Some(help) = &problem.help {
+                let _ = writeln!(out, "  = help: {}", printable(help));
+            }
+            return;
+        }
         let (source, span) = self.drawn(problem);
         let primary = match problem.severity {
             Severity::Error => Level::ERROR,
@@ -255,14 +269,13 @@ impl Problems {
     /// given to the renderer, so that the cost does not grow with the file.
     fn drawn(&self, problem: &Problem) -> (String, Range<usize>) {
         let start = self.lines.get(problem.line - 1).copied().unwrap_or(0);
-        let rest = self.text.get(start..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let next = self.lines.get(problem.line).copied().unwrap_or(self.text.len());
+        let line = self.text.get(start..next).unwrap_or_default().trim_end_matches(['\n', '\r']);
         let from = (problem.span.start - start).min(line.len());
         let to = (problem.span.end - start).clamp(from, line.len());
-        let skipped = line[..from].chars().count().saturating_sub(DRAWN / 2);
-        let cut = line.char_indices().nth(skipped).map_or(line.len(), |(at, _)| at);
-        let end = line[cut..].char_indices().nth(DRAWN).map_or(line.len(), |(at, _)| cut + at);
-        (printable(&line[cut..end]), from - cut..to.min(end).max(from) - cut)
+        let cut = line.floor_char_boundary(from.saturating_sub(DRAWN / 2));
+        let end = line.floor_char_boundary(cut + DRAWN).max(from);
+        (printable(&line[cut..end]), from - cut..to.min(end) - cut)
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest time that may be asked for: a year. Longer ones are mistakes.
 pub const TIME_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 

@@ -241,18 +241,19 @@ fn passes(
         return false;
     };
     if place.asks == Asks::Promotion && gate.promoted.is_none() {
-        match gate.reached {
-            None => decision.survey.push((environment.clone(), i)),
-            Some(_) if state.origin.promote.covers(environment) => {
-                let actor = Actor::command_line_policy();
-                let already = decision.events.iter().any(
-                    |event| matches!(event, RunEvent::Promoted { environment: other, .. } if other == environment),
-                );
-                if !already {
-                    decision.events.push(RunEvent::Promoted { environment: environment.clone(), actor });
-                }
+        if gate.reached.is_none() {
+            decision.survey.push((environment.clone(), i));
+        }
+        if state.origin.promote.covers(environment) {
+            // Decided beforehand, by whoever started the run: there is nobody to wait for.
+            let promoted = RunEvent::Promoted {
+                environment: environment.clone(),
+                actor: Actor::command_line_policy(),
+            };
+            if gate.reached.is_some() && !decision.events.contains(&promoted) {
+                decision.events.push(promoted);
             }
-            Some(_) => {}
+            return false;
         }
         let reason = format!(
             "waiting for somebody to promote it to {environment}: windlass promote {} {environment}",

@@ -56,7 +56,8 @@ pub struct StartStep {
     pub env: BTreeMap<String, String>,
     /// What must not appear in the log.
     pub mask: Vec<String>,
-    /// Where its output goes, appended; directories above are made.
+    /// Where its output goes, appended. The file and the directories above are made when it first
+    /// writes something.
     pub log: PathBuf,
 }
 

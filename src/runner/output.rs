@@ -1,11 +1,10 @@
 //! What a step writes, on its way from the pipe through the redactor into its log.
 //!
-//! A step that writes nothing costs no thread. From the first byte on a thread of its own takes the
+//! A step that writes nothing costs no thread and no file. From the first byte on a thread of its own takes the
 //! output over: a disk that is slow or stuck holds up that step, by way of the full pipe, and never
 //! the runner, so that it can still be cancelled. Memory is bounded: one buffer, and no more held
 //! back than the longest secret.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
@@ -31,7 +31,7 @@ enum State {
     /// Nothing has come yet.
     Quiet {
         pipe: AsyncFd<OwnedFd>,
-        sink: Sink,
+        mask: Vec<String>,
     },
     Pumping {
         pump: JoinHandle<io::Result<u64>>,
@@ -39,12 +39,6 @@ enum State {
     },
     /// The length of the log.
     Closed(u64),
-}
-
-struct Sink {
-    file: File,
-    length: u64,
-    mask: Vec<String>,
 }
 
 /// A step's log cannot be written.
@@ -66,18 +60,14 @@ impl Error {
 }
 
 impl Output {
-    /// Opens the log and a pipe for what is to be written there; the other value is the pipe's end
-    /// for the step.
-    pub fn open(log: &Path, mask: Vec<String>) -> Result<(Self, OwnedFd), Error> {
-        let wrong = |error| Error::new(log, error);
-        let (file, length) = log::open(log).map_err(wrong)?;
-        let (read, write) =
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| wrong(error.into()))?;
+    /// Makes a pipe for what is to go into `log`; the other value is its end for the step. The log
+    /// is made when something comes.
+    pub fn open(log: PathBuf, mask: Vec<String>) -> io::Result<(Self, OwnedFd)> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // Only our end: the step's must block, as programs expect.
-        rustix::io::ioctl_fionbio(&read, true).map_err(|error| wrong(error.into()))?;
-        let pipe = crate::wake::readable(read).map_err(wrong)?;
-        let sink = Sink { file, length, mask };
-        Ok((Self { log: log.to_owned(), state: State::Quiet { pipe, sink } }, write))
+        rustix::io::ioctl_fionbio(&read, true)?;
+        let pipe = crate::wake::readable(read)?;
+        Ok((Self { log, state: State::Quiet { pipe, mask } }, write))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -122,21 +112,22 @@ impl Output {
     /// The first read came back: with the end, or with bytes, of which there will be more.
     fn begin(&mut self, read: io::Result<&[u8]>) -> Result<(), Error> {
         let first = read.map_err(|error| self.failed(error))?;
-        let State::Quiet { pipe, sink } = std::mem::replace(&mut self.state, State::Closed(0)) else {
+        if first.is_empty() {
+            self.state = State::Closed(self.log_length());
+            return Ok(());
+        }
+        let State::Quiet { pipe, mask } = std::mem::replace(&mut self.state, State::Closed(0)) else {
             return Ok(());
         };
-        self.state = match first {
-            [] => State::Closed(sink.length),
-            first => pump_on_a_thread(pipe.into_inner(), first.to_vec(), sink)
-                .map_err(|error| self.failed(error))?,
-        };
+        self.state = pump_on_a_thread(pipe.into_inner(), first.to_vec(), self.log.clone(), mask)
+            .map_err(|error| self.failed(error))?;
         Ok(())
     }
 
     /// Takes what is in the pipe by now and no more, whoever still holds its other end.
     pub fn stop(&mut self) {
         match &mut self.state {
-            State::Quiet { sink, .. } => self.state = State::Closed(sink.length),
+            State::Quiet { .. } => self.state = State::Closed(self.log_length()),
             State::Pumping { stop, .. } => {
                 // Cannot fail before it was written 2^64 times.
                 let _ = rustix::io::write(&**stop, &1u64.to_ne_bytes());
@@ -147,21 +138,25 @@ impl Output {
 
     /// Nothing more is written after a failure; the length is what is there.
     fn failed(&mut self, error: io::Error) -> Error {
-        self.state = State::Closed(std::fs::metadata(&self.log).map_or(0, |log| log.len()));
+        self.state = State::Closed(self.log_length());
         Error::new(&self.log, error)
+    }
+
+    fn log_length(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |log| log.len())
     }
 }
 
-fn pump_on_a_thread(pipe: OwnedFd, first: Vec<u8>, sink: Sink) -> io::Result<State> {
+fn pump_on_a_thread(pipe: OwnedFd, first: Vec<u8>, log: PathBuf, mask: Vec<String>) -> io::Result<State> {
     let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
     let stopped = Arc::clone(&stop);
-    let pump = tokio::task::spawn_blocking(move || pump(&pipe, &first, &stopped, sink));
+    let pump = tokio::task::spawn_blocking(move || pump(&pipe, &first, &stopped, &log, mask));
     Ok(State::Pumping { pump, stop })
 }
 
 /// Moves bytes until the pipe's other end is closed, or `stop` is told. Answers the log's length.
-fn pump(pipe: &OwnedFd, first: &[u8], stop: &OwnedFd, sink: Sink) -> io::Result<u64> {
-    let Sink { mut file, mut length, mask } = sink;
+fn pump(pipe: &OwnedFd, first: &[u8], stop: &OwnedFd, log: &Path, mask: Vec<String>) -> io::Result<u64> {
+    let (mut file, mut length) = log::open(log)?;
     let mut redactor = Redactor::new(mask).map_err(io::Error::other)?;
     let mut buffer = vec![0; BUFFER];
     let mut out = Vec::with_capacity(BUFFER);

@@ -180,8 +180,8 @@ impl Runner {
     fn spawn(&self, journal: &mut Journal, start: StartStep, at: Timestamp) -> Result<Running, String> {
         let mut start = start;
         let unrecorded = |error: io::Error| format!("its start could not be recorded: {error}");
-        let output =
-            Output::open(&start.log, std::mem::take(&mut start.mask)).map_err(|error| error.to_string())?;
+        let output = Output::open(start.log.clone(), std::mem::take(&mut start.mask))
+            .map_err(|error| format!("there is no pipe for its output: {error}"))?;
         let id = start.step.clone();
         let mark = step::mark(&id);
         journal.starting(&id, &mark, &start.log, at).map_err(unrecorded)?;

@@ -126,7 +126,7 @@ pub fn environment(
     env.insert("HOME".to_owned(), home.display().to_string());
     env.insert("TMPDIR".to_owned(), tmp.display().to_string());
     for name in &work.settings.runner.pass {
-        if let Some(value) = inherited(name) {
+        if let Some(value) = inherited(name).or_else(|| default_below_home(name)) {
             env.insert(name.clone(), value);
         }
     }
@@ -143,6 +143,18 @@ pub fn environment(
     ];
     env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     env
+}
+
+/// Where a tool looks when a variable that steps inherit is not set: below the HOME that it no longer
+/// sees, as steps have one of their own.
+fn default_below_home(name: &str) -> Option<String> {
+    let directory = match name {
+        "CARGO_HOME" => ".cargo",
+        "RUSTUP_HOME" => ".rustup",
+        _ => return None,
+    };
+    let path = PathBuf::from(std::env::var_os("HOME")?).join(directory);
+    path.is_dir().then(|| path.display().to_string())
 }
 
 /// The values of the secrets that the stage names.

@@ -1,7 +1,7 @@
 //! A directory with pipelines in which the program runs, and signals from its steps.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -112,8 +112,16 @@ impl Here {
 }
 
 impl Drop for Here {
-    /// Returns when the runner has ended, as it does by itself: nothing stays behind.
+    /// Returns when the runner has ended, as it does by itself: nothing stays behind. Steps that a
+    /// test left held are let go; a pipe that is open both ways makes nobody wait.
     fn drop(&mut self) {
+        let ends = |path: &PathBuf| path.extension().is_some_and(|end| end == "begun" || end == "go");
+        let files = self.directory.path().read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let mut pipes: Vec<File> = files
+            .filter(ends)
+            .map(|pipe| File::options().read(true).write(true).open(pipe).unwrap())
+            .collect();
+        pipes.iter_mut().for_each(|pipe| pipe.write_all(b"x\n").unwrap());
         if let Ok(lock) = File::options().write(true).open(self.path("data/runner.lock")) {
             lock.lock().unwrap();
         }

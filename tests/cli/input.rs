@@ -91,8 +91,8 @@ fn a_commit_without_a_source() {
 #[test]
 fn words() {
     let here = Here::new();
-    insta::assert_snapshot!(refused(&here, &["runs", "--status", "sucess"]), @r#"
-    error: no run ever has the status "sucess"
+    insta::assert_snapshot!(refused(&here, &["runs", "--status", "succeded"]), @r#"
+    error: no run ever has the status "succeded"
     hint: did you mean "succeeded"?
     hint: a status is one of queued, running, waiting, cancelling, succeeded, failed, cancelled
     "#);

@@ -116,9 +116,15 @@ type Sender = SendRequest<Empty<Bytes>>;
 
 /// One request, on the connection that is there or on a new one.
 async fn get(connection: &mut Option<Sender>, address: SocketAddr) -> Result<u16, Box<dyn std::error::Error + Send + Sync>> {
-    let mut sender = match connection.take() {
-        Some(mut sender) if sender.ready().await.is_ok() => sender,
-        _ => {
+    let mut kept = connection.take();
+    if let Some(sender) = &mut kept
+        && sender.ready().await.is_err()
+    {
+        kept = None;
+    }
+    let mut sender = match kept {
+        Some(sender) => sender,
+        None => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let (sender, serving) = handshake(TokioIo::new(stream)).await?;

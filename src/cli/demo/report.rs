@@ -83,7 +83,7 @@ impl Report {
     /// The table.
     pub fn table(&self) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
         let mut row = |name: &str, value: String| {
             table.add_row([name.to_owned(), value]);
         };

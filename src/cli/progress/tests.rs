@@ -61,12 +61,20 @@ fn each_change_is_said_once_in_the_order_of_time() {
     let first = view("running", &[stage("lint", "succeeded"), running]);
     assert_eq!(
         said(None, &first),
-        ["shop/7 takes no commit of a[31mb c", "test started", "test: Unit tests", "lint succeeded in 3.0 s"]
+        ["shop/7 begins", "test started", "test: Unit tests", "lint succeeded in 3.0 s"]
     );
     assert!(said(Some(&first), &first).is_empty());
     let failed = with(stage("test", "failed"), "reason", json!("it\nbroke"));
     let second = view("failed", &[stage("lint", "succeeded"), failed]);
     assert_eq!(said(Some(&first), &second), ["test failed after 3.0 s: it broke"]);
+}
+
+#[test]
+fn a_run_begins_with_its_commit() {
+    let mut view = view("running", &[]);
+    view.commit = Some("9f3c2a1b00000000000000000000000000000000".parse().unwrap());
+    view.message = Some("Sell \u{7}cheese\n\nAnd more.".to_owned());
+    assert_eq!(said(None, &view), ["shop/7 begins with 9f3c2a1b of a[31mb c: Sell cheese"]);
 }
 
 #[test]

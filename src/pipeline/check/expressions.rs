@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::super::expression::{Expression, ParseError, Reference, Template};
+use super::super::expression::{Expression, ParseError, Reference, Template, VALUE_LIMIT};
 use super::super::spec::{Stage, Text};
 use super::super::text;
+use super::super::yaml::Locator;
 use super::Check;
 
 /// Variables that the runner sets for every step; see "What a shell stage gets" in `windlass reference`.
@@ -16,13 +17,17 @@ impl<'a> Check<'a> {
         let tangled = self.tangled();
         for (place, stage) in self.spec.stages.iter().enumerate() {
             let ordered = self.is_ordered(place, &tangled);
-            if let Some(condition) = &stage.condition {
+            // An empty condition is a problem already.
+            if let Some(condition) =
+                stage.condition.as_ref().filter(|condition| !condition.text.trim().is_empty())
+            {
                 match Expression::parse(condition.text) {
                     Ok(parsed) => self.references(place, condition, parsed.references(), ordered),
                     Err(errors) => self.unreadable(condition, errors),
                 }
             }
-            for (_, value) in &stage.env {
+            // One that is too long is a problem already.
+            for (_, value) in stage.env.iter().filter(|(_, value)| value.text.len() <= VALUE_LIMIT) {
                 match Template::parse(value.text) {
                     Ok(parsed) => self.references(place, value, parsed.references(), ordered),
                     Err(errors) => self.unreadable(value, errors),
@@ -33,8 +38,9 @@ impl<'a> Check<'a> {
     }
 
     fn unreadable(&mut self, text: &Text<'a>, errors: Vec<ParseError>) {
+        let locator = text.node.locator(self.source);
         for error in errors {
-            let at = self.within(text, &error.at);
+            let at = within(&locator, &error.at);
             let problem = match &error.unknown {
                 Some((word, known)) => self.problems.unknown(at, error.message, word, known.iter().copied()),
                 None => self.problems.error(at, error.message),
@@ -50,8 +56,9 @@ impl<'a> Check<'a> {
         found: Vec<(&Reference, Range<usize>)>,
         ordered: bool,
     ) {
+        let locator = text.node.locator(self.source);
         for (reference, at) in found {
-            let at = self.within(text, &at);
+            let at = within(&locator, &at);
             match reference {
                 Reference::Param(name) => self.param(at, name),
                 Reference::Output { stage, .. } | Reference::Status { stage } => {
@@ -87,13 +94,13 @@ impl<'a> Check<'a> {
                 self.error(at, format!("the stage {name:?} cannot read what it has not done yet"));
             }
             Some(found) if ordered && !self.graph.ancestors(place).contains(*found) => {
-                self.error(
-                    at,
-                    format!(
-                        "the stage {name:?} does not come before {own:?}, so its outputs cannot be read here"
-                    ),
-                )
-                .help(format!("add {name:?} to `needs`"));
+                let after = self.graph.ancestors(*found).contains(place);
+                let message =
+                    format!("the stage {name:?} does not come before {own:?}, which cannot read from it");
+                self.error(at, message).help(match after {
+                    true => format!("{name:?} comes after {own:?}"),
+                    false => format!("add {name:?} to `needs`"),
+                });
             }
             Some(_) => {}
         }
@@ -115,14 +122,14 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
 
-    /// Bytes of the file for bytes of a value.
-    fn within(&self, text: &Text<'a>, at: &Range<usize>) -> Range<usize> {
-        let start = text.node.locate(self.source, at.start);
-        let end = match at.end > at.start {
-            true => text.node.locate(self.source, at.end - 1) + 1,
-            false => start,
-        };
-        start..end.max(start)
-    }
+/// Bytes of the file for bytes of a value.
+fn within(locator: &Locator, at: &Range<usize>) -> Range<usize> {
+    let start = locator.locate(at.start);
+    let end = match at.end > at.start {
+        true => locator.locate(at.end - 1) + 1,
+        false => start,
+    };
+    start..end.max(start)
 }

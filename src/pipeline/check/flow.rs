@@ -128,12 +128,16 @@ impl<'a> Check<'a> {
         if self.graph.ancestors(place).contains(maker.stage) {
             return true;
         }
+        let after = self.graph.ancestors(maker.stage).contains(place);
         let maker = self.stage(maker.stage).name.text;
         let message = format!(
             "the artifact {:?} is made by the stage {maker:?}, which does not come before this one",
             artifact.text
         );
-        self.error(at, message).help(format!("add {maker:?} to `needs`"));
+        self.error(at, message).help(match after {
+            true => format!("{maker:?} comes after this stage"),
+            false => format!("add {maker:?} to `needs`"),
+        });
         false
     }
 

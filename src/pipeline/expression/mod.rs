@@ -22,7 +22,7 @@ mod refuse;
 mod tests;
 
 pub use parse::{ParseError, occurrences};
-pub use refuse::refusal;
+pub use refuse::{Refusal, refusal};
 
 /// Longest expression, in bytes. It also bounds how deep one can nest.
 pub const LENGTH_LIMIT: usize = 1_000;
@@ -34,7 +34,15 @@ pub const VALUE_LIMIT: usize = 120 * 1024;
 /// A condition, as behind `if`.
 #[derive(Debug, Clone)]
 pub struct Expression {
+    /// As it was written, without `${{ }}`.
+    text: String,
     root: Node,
+}
+
+impl std::fmt::Display for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// A text with expressions in it.
@@ -172,7 +180,8 @@ pub enum EvalError {
 impl Expression {
     /// Reads a condition, with or without `${{ }}` around it.
     pub fn parse(text: &str) -> Result<Self, Vec<ParseError>> {
-        parse::condition(text).map(|root| Self { root })
+        let bare = text.trim().trim_start_matches("${{").trim_end_matches("}}").trim().to_owned();
+        parse::condition(text).map(|root| Self { text: bare, root })
     }
 
     /// What it reads, and where in its text.

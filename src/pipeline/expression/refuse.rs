@@ -2,42 +2,65 @@
 
 use super::{Expression, Reference};
 
+/// What is wrong with an expression in a place that takes none, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub message: String,
+    pub help: String,
+}
+
 /// Why the expression `found` (braces included) cannot stand in `what`, and what to do instead.
-pub fn refusal(found: &str, what: &str) -> (String, String) {
+pub fn refusal(found: &str, what: &str) -> Refusal {
     let inner = found.trim_start_matches("${{").trim_end_matches("}}").trim();
-    let shell = matches!(what, "\"run\"" | "\"start\"");
-    if !shell {
-        let message = format!("no expression can stand in {what}");
-        return (message, "expressions are for `env` and `if`".to_owned());
+    match what {
+        "\"run\"" => in_shell(inner),
+        "\"start\"" => Refusal {
+            message: "no expression can stand in \"start\": the image is the same in every environment"
+                .to_owned(),
+            help: "what differs comes as environment variables, from the fleet's `env` in the settings"
+                .to_owned(),
+        },
+        _ => Refusal {
+            message: format!("no expression can stand in {what}"),
+            help: "expressions are for `env` and `if`".to_owned(),
+        },
     }
-    let message = format!("no expression can stand in {what}: a value must not become code");
-    if let Some(name) = inner.strip_prefix("secrets.") {
-        return (message, format!("list it in the stage, `secrets: [{name}]`, and use \"${name}\""));
-    }
-    if what == "\"start\"" {
-        return (
-            message,
-            "the service gets what differs as environment variables, from the fleet's `env`".to_owned(),
-        );
-    }
-    let parsed = Expression::parse(inner);
-    let only = parsed.as_ref().ok().and_then(|parsed| match parsed.references().as_slice() {
+}
+
+fn in_shell(inner: &str) -> Refusal {
+    let parsed = Expression::parse(inner).ok();
+    let only = parsed.as_ref().and_then(|parsed| match parsed.references().as_slice() {
         [(reference, at)] if at.len() == inner.len() => Some((*reference).clone()),
         _ => None,
     });
-    let variable = match &only {
+    let given = match &only {
         Some(Reference::Commit(field)) if field == "sha" => Some("WINDLASS_COMMIT"),
         Some(Reference::Commit(field)) if field == "branch" => Some("WINDLASS_BRANCH"),
         Some(Reference::Run(field)) if field == "version" => Some("WINDLASS_VERSION"),
         _ => None,
     };
-    match variable {
-        Some(variable) => (message, format!("use \"${variable}\" instead")),
-        None => {
-            let name = only.map_or_else(|| "VALUE".to_owned(), |reference| variable_for(&reference));
-            (message, format!("give it to the stage, `env: {{ {name}: \"{found}\" }}`, and use \"${name}\""))
+    let (variable, help) = match (given, inner.strip_prefix("secrets.")) {
+        (Some(variable), _) => (variable.to_owned(), "every step has this variable".to_owned()),
+        (None, Some(name)) => {
+            (short(name).to_owned(), format!("list it in the stage, `secrets: [{}]`", short(name)))
         }
+        (None, None) => {
+            let name = only.as_ref().map_or_else(|| "VALUE".to_owned(), variable_for);
+            let help = format!("give it to the stage: `env: {{ {name}: \"${{{{ {} }}}}\" }}`", short(inner));
+            (name, help)
+        }
+    };
+    Refusal {
+        message: format!(
+            "no expression can stand in \"run\", where a value would become code; use \"${variable}\""
+        ),
+        help,
     }
+}
+
+/// The start of a text that may be of any length.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(80).and_then(|(at, _)| text.get(..at)).unwrap_or(text)
 }
 
 /// A good name for the variable that carries a value.

@@ -1,4 +1,7 @@
 //! The settings of a server, `windlass.yaml`: read once, checked eagerly, all problems at once.
+//!
+//! Environments hold the policy, so no pipeline can talk itself past it. Secrets are named here and
+//! looked up when a stage needs them: their values never stand in the settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +9,16 @@ use std::time::Duration;
 
 use crate::cloud::HealthCheck;
 use crate::ids::{EnvironmentName, PipelineName};
+use crate::pipeline::{Place, Surroundings};
 use crate::rollout::Rolling;
+
+mod keys;
+mod read;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+pub use secrets::SecretError;
 
 /// Settings that are always legal.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +49,19 @@ pub enum Group {
     Other(String),
 }
 
+impl Group {
+    /// As it is written.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Dev => "dev",
+            Self::Qa => "qa",
+            Self::Canary => "canary",
+            Self::Production => "production",
+            Self::Other(word) => word,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Promotion {
     #[default]
@@ -48,7 +73,7 @@ pub enum Promotion {
 #[derive(Debug, Clone)]
 pub struct Fleet {
     pub size: u32,
-    /// Where its balancer listens, on loopback.
+    /// Where its balancer listens, on loopback. No two fleets have one port.
     pub port: u16,
     pub health: HealthCheck,
     pub drain: Duration,
@@ -78,5 +103,34 @@ pub struct Runner {
 impl Default for Runner {
     fn default() -> Self {
         Self { slots: std::thread::available_parallelism().map_or(2, |n| n.get() as u32), pass: Vec::new() }
+    }
+}
+
+impl Environment {
+    /// Whether only a certified image may go there: where somebody must promote a run, what they
+    /// promote has passed what its pipeline asks.
+    pub fn certified_only(&self) -> bool {
+        self.promotion == Promotion::Manual
+    }
+}
+
+impl Settings {
+    /// The fleet of a service in an environment.
+    pub fn fleet(&self, environment: &EnvironmentName, service: &PipelineName) -> Option<&Fleet> {
+        self.environments.get(environment)?.fleets.get(service)
+    }
+
+    /// What pipelines see of them.
+    pub fn surroundings(&self) -> Surroundings {
+        let environments = self.environments.iter().map(|(name, environment)| {
+            let services = environment.fleets.keys().cloned().collect();
+            (name.clone(), Place { services, certified_only: environment.certified_only() })
+        });
+        let file = self.path.as_deref().and_then(|path| path.file_name());
+        Surroundings {
+            settings: file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            environments: environments.collect(),
+            secrets: self.secrets.keys().cloned().collect(),
+        }
     }
 }

@@ -1,0 +1,245 @@
+//! From the text of a settings file to settings that are always legal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cloud::HealthCheck;
+use crate::pipeline::text::{self, Share};
+use crate::pipeline::yaml::{self, Entry, Node};
+use crate::pipeline::{Problems, shape};
+use crate::rollout::Rolling;
+
+use super::{Environment, Fleet, Group, Promotion, Runner, SecretSource, Settings, keys};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+const THRESHOLD: u32 = 2;
+const DRAIN: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What every instance and every step gets from Windlass itself.
+fn reserved(name: &str) -> bool {
+    name.starts_with("WINDLASS_")
+}
+
+impl Settings {
+    /// Reads the settings file at `path`. A file that cannot be read is a problem too.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        let shown = path.display().to_string();
+        let unreadable = |error: std::io::Error| {
+            let mut problems = Problems::new(&shown, "");
+            problems.error(0..0, format!("the settings cannot be read: {error}"));
+            problems
+        };
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let text = crate::pipeline::decode(&bytes, &shown)?;
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        Self::parse(text, &shown, &absolute)
+    }
+
+    /// Reads the text of a settings file. `shown` is its name in messages, `path` where it lies,
+    /// absolute.
+    pub fn parse(text: &str, shown: &str, path: &Path) -> Result<Self, Problems> {
+        let mut problems = Problems::new(shown, text);
+        let Some(root) = yaml::read(text, &mut problems) else { return Err(problems) };
+        shape::check(&keys::FILE, &root, "the settings", text, &mut problems);
+        meaning(&root, &mut problems);
+        if !problems.has_errors() {
+            yaml::confirm(&root, text, &mut problems);
+        }
+        let settings = (!problems.has_errors()).then(|| build(&root, path)).flatten();
+        if settings.is_none() && !problems.has_errors() {
+            problems
+                .error(0..0, "these settings are not understood")
+                .help("this is a defect of Windlass; please report the file");
+        }
+        settings.ok_or_else(|| problems.sorted())
+    }
+}
+
+fn entries<'a>(node: &'a Node, key: &str) -> &'a [Entry] {
+    node.get(key).map(Node::entries).unwrap_or_default()
+}
+
+/// The rules that one value alone cannot break.
+fn meaning(root: &Node, problems: &mut Problems) {
+    let mut ports: HashMap<String, String> = HashMap::new();
+    let mut other: Option<String> = None;
+    for environment in entries(root, "environments") {
+        let node = &*environment.value;
+        if let Some(group) = node.get("group") {
+            extra_group(group, &mut other, problems);
+        }
+        if let Some(count) = node.get("approvals").and_then(|approvals| approvals.get("count"))
+            && count.plain().and_then(|count| count.parse().ok()).is_some_and(|count: u64| count > 1)
+        {
+            problems.error(count.at.clone(), "approvals by more than one person are not supported yet");
+        }
+        for fleet in entries(node, "fleets") {
+            let name = format!("{}-{}", fleet.key, environment.key);
+            one_port(&name, &fleet.value, &mut ports, problems);
+            floor(&fleet.value, problems);
+            for entry in entries(&fleet.value, "env") {
+                if entry.key == "PORT" || reserved(&entry.key) {
+                    problems.error(
+                        entry.at.clone(),
+                        format!("the variable {} is set by Windlass itself", entry.key),
+                    );
+                }
+            }
+        }
+    }
+    for secret in entries(root, "secrets") {
+        if matches!(secret.key.as_str(), "PATH" | "HOME" | "TMPDIR") || reserved(&secret.key) {
+            problems
+                .error(secret.at.clone(), format!("the variable {} is set by Windlass itself", secret.key));
+        }
+    }
+}
+
+fn extra_group(group: &Node, other: &mut Option<String>, problems: &mut Problems) {
+    let Some(word) = group.text() else { return };
+    // A name against the convention is a problem already.
+    if !matches!(self::group(word), Group::Other(_)) || crate::ids::check_name(word).is_err() {
+        return;
+    }
+    match other {
+        None => *other = Some(word.to_owned()),
+        Some(first) if first != word => {
+            let message = format!("a second group of your own, {word:?}, beside {first:?}");
+            let known = ["dev", "qa", "canary", "production", first.as_str()];
+            problems
+                .unknown(group.at.clone(), message, word, known)
+                .help("groups are dev, qa, canary, production and at most one more");
+        }
+        Some(_) => {}
+    }
+}
+
+fn one_port(name: &str, fleet: &Node, ports: &mut HashMap<String, String>, problems: &mut Problems) {
+    let Some(node) = fleet.get("port") else { return };
+    let Some(port) = node.plain() else { return };
+    match ports.get(port) {
+        Some(first) => {
+            problems
+                .error(node.at.clone(), format!("the port {port} belongs to the fleet {first} already"))
+                .help("each fleet has a balancer of its own, and so a port of its own");
+        }
+        None => {
+            ports.insert(port.to_owned(), name.to_owned());
+        }
+    }
+}
+
+fn floor(fleet: &Node, problems: &mut Problems) {
+    let rolling = fleet.get("strategy").and_then(|strategy| strategy.get("rolling"));
+    let Some(node) = rolling.and_then(|rolling| rolling.get("floor")) else { return };
+    let size = number(fleet, "size");
+    if let (Some(Ok(floor)), Some(size)) = (node.text().map(text::share), size)
+        && floor.of(size) > size
+    {
+        problems.error(node.at.clone(), format!("the floor is above the size of the fleet, {size}"));
+    }
+}
+
+fn group(word: &str) -> Group {
+    match word {
+        "dev" => Group::Dev,
+        "qa" => Group::Qa,
+        "canary" => Group::Canary,
+        "production" => Group::Production,
+        other => Group::Other(other.to_owned()),
+    }
+}
+
+/// Nothing if a value is missing that the checks let through, which would be a defect of theirs.
+fn build(root: &Node, path: &Path) -> Option<Settings> {
+    let environments = entries(root, "environments").iter().map(|entry| {
+        let node = &*entry.value;
+        let fleets =
+            entries(node, "fleets").iter().map(|entry| Some((entry.key.parse().ok()?, fleet(&entry.value)?)));
+        let promotion = match node.get("promotion").and_then(Node::text) {
+            Some("manual") => Promotion::Manual,
+            _ => Promotion::Automatic,
+        };
+        let group = self::group(node.get("group")?.text()?);
+        Some((
+            entry.key.parse().ok()?,
+            Environment { group, promotion, fleets: fleets.collect::<Option<_>>()? },
+        ))
+    });
+    let secrets =
+        entries(root, "secrets").iter().map(|entry| Some((entry.key.clone(), secret(&entry.value, path)?)));
+    Some(Settings {
+        path: Some(path.to_owned()),
+        environments: environments.collect::<Option<_>>()?,
+        secrets: secrets.collect::<Option<_>>()?,
+        runner: root.get("runner").map(runner).unwrap_or_default(),
+    })
+}
+
+fn number(node: &Node, key: &str) -> Option<u32> {
+    shape::whole(node.get(key)?, 0, u64::from(u32::MAX), key).ok()?.try_into().ok()
+}
+
+fn time(node: &Node, key: &str) -> Option<Duration> {
+    text::duration(node.get(key)?.text()?).ok()
+}
+
+fn fleet(node: &Node) -> Option<Fleet> {
+    let size = number(node, "size")?;
+    let health = node.get("health")?;
+    let env =
+        entries(node, "env").iter().map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned())));
+    Some(Fleet {
+        size,
+        port: number(node, "port")?.try_into().ok()?,
+        health: HealthCheck {
+            path: health.get("path")?.text()?.to_owned(),
+            interval: time(health, "interval").unwrap_or(INTERVAL),
+            timeout: time(health, "timeout").unwrap_or(CHECK_TIMEOUT),
+            healthy: number(health, "healthy").unwrap_or(THRESHOLD),
+            unhealthy: number(health, "unhealthy").unwrap_or(THRESHOLD),
+        },
+        drain: time(node, "drain").unwrap_or(DRAIN),
+        strategy: rolling(node.get("strategy").and_then(|strategy| strategy.get("rolling")), size),
+        patience: time(node, "patience").unwrap_or(PATIENCE),
+        env: env.collect::<Option<BTreeMap<_, _>>>()?,
+    })
+}
+
+fn rolling(node: Option<&Node>, size: u32) -> Rolling {
+    let share = |key: &str, otherwise: Share| {
+        let written = node.and_then(|node| node.get(key)).and_then(Node::text);
+        written.and_then(|written| text::share(written).ok()).unwrap_or(otherwise).of(size)
+    };
+    Rolling {
+        batch: share("batch", Share::Count(1)),
+        surge: share("surge", Share::Count(1)),
+        floor: share("floor", Share::Count(size)),
+    }
+}
+
+fn secret(node: &Node, settings: &Path) -> Option<SecretSource> {
+    if let Some(variable) = node.get("env") {
+        return Some(SecretSource::Env(variable.text()?.to_owned()));
+    }
+    let file = PathBuf::from(node.get("file")?.text()?);
+    Some(SecretSource::File(settings.parent().unwrap_or(Path::new("/")).join(file)))
+}
+
+fn runner(node: &Node) -> Runner {
+    let default = Runner::default();
+    Runner {
+        slots: number(node, "slots").unwrap_or(default.slots),
+        pass: node
+            .get("pass")
+            .map(Node::items)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|name| name.text())
+            .map(str::to_owned)
+            .collect(),
+    }
+}

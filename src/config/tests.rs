@@ -1,0 +1,96 @@
+use super::*;
+use std::path::Path;
+
+const SETTINGS: &str = r#"
+environments:
+  staging:
+    group: qa
+    fleets:
+      storefront: { cloud: local, size: 1, port: 7431, health: { path: /healthz, interval: 500ms, healthy: 3, unhealthy: 4 }, drain: 5s }
+  production:
+    group: production
+    promotion: manual
+    approvals: { count: 1 }
+    fleets:
+      storefront:
+        { cloud: local, size: 3, port: 7432, health: { path: /healthz }, strategy: { rolling: { batch: 50%, surge: 1, floor: 50% } }, env: { SHOP_DB: "postgres://x", ON: yes, V: 1.10 } }
+  edge: { group: edge }
+secrets: { NPM_TOKEN: { env: NPM_TOKEN }, SIGNING_KEY: { file: keys/signing } }
+runner: { slots: 4, pass: [CARGO_HOME, RUSTUP_HOME] }
+"#;
+
+fn settings() -> Settings {
+    Settings::parse(SETTINGS, "windlass.yaml", Path::new("/etc/windlass/windlass.yaml"))
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn settings_are_read_with_their_defaults() {
+    let settings = settings();
+    let (staging, production) = ("staging".parse().unwrap(), "production".parse().unwrap());
+    let service = "storefront".parse().unwrap();
+    let fleet = settings.fleet(&staging, &service).unwrap();
+    assert_eq!((fleet.size, fleet.port), (1, 7431));
+    assert_eq!(
+        fleet.health,
+        HealthCheck {
+            path: "/healthz".into(),
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(2),
+            healthy: 3,
+            unhealthy: 4,
+        }
+    );
+    assert_eq!(fleet.strategy, Rolling { batch: 1, surge: 1, floor: 1 });
+    assert_eq!((fleet.drain, fleet.patience), (Duration::from_secs(5), Duration::from_secs(60)));
+    let fleet = settings.fleet(&production, &service).unwrap();
+    assert_eq!(fleet.strategy, Rolling { batch: 2, surge: 1, floor: 2 });
+    assert_eq!(fleet.health.interval, Duration::from_secs(1));
+    // Values are the text that was written.
+    let env: Vec<_> = fleet.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(env, ["ON=yes", "SHOP_DB=postgres://x", "V=1.10"]);
+    assert_eq!(settings.environments[&production].promotion, Promotion::Manual);
+    assert_eq!(settings.environments["edge"].group, Group::Other("edge".into()));
+    assert_eq!(settings.runner.slots, 4);
+    assert_eq!(settings.runner.pass, ["CARGO_HOME", "RUSTUP_HOME"]);
+    assert_eq!(settings.secrets["SIGNING_KEY"], SecretSource::File("/etc/windlass/keys/signing".into()));
+}
+
+#[test]
+fn pipelines_see_places_and_names_only() {
+    let seen = settings().surroundings();
+    assert_eq!(seen.settings, "windlass.yaml");
+    assert!(seen.environments["production"].certified_only);
+    assert!(!seen.environments["staging"].certified_only);
+    assert!(seen.environments["edge"].services.is_empty());
+    assert!(seen.secrets.contains("NPM_TOKEN"));
+}
+
+#[test]
+fn a_secret_is_looked_up_late_and_says_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("good"), "hunter2\n").unwrap();
+    std::fs::write(directory.path().join("lines"), "a\nb\n\n").unwrap();
+    std::fs::write(directory.path().join("empty"), "\n").unwrap();
+    std::fs::write(directory.path().join("binary"), [0xff, 0xfe]).unwrap();
+    std::fs::write(directory.path().join("nul"), "a\0b").unwrap();
+    let text = "secrets:\n  GOOD: { file: good }\n  LINES: { file: lines }\n  EMPTY: { file: empty }\n  BINARY: { file: binary }\n  NUL: { file: nul }\n  GONE: { file: gone }\n  UNSET: { env: WINDLASS_TEST_NEVER_SET }\n";
+    let settings = Settings::parse(text, "w", &directory.path().join("w.yaml")).unwrap();
+    let value = |name: &str| settings.secret(name).map(|secret| secret.expose().to_owned());
+    assert_eq!(value("GOOD").unwrap(), "hunter2");
+    assert_eq!(value("LINES").unwrap(), "a\nb\n");
+    assert!(matches!(value("EMPTY"), Err(SecretError::Empty(_))));
+    assert!(matches!(value("BINARY"), Err(SecretError::NotText(_))));
+    assert!(matches!(value("NUL"), Err(SecretError::NotText(_))));
+    assert!(matches!(value("GONE"), Err(SecretError::Unreadable { .. })));
+    assert!(matches!(value("NONE"), Err(SecretError::Unknown(_))));
+    assert!(value("UNSET").unwrap_err().to_string().contains("WINDLASS_TEST_NEVER_SET, which is not set"));
+}
+
+#[test]
+fn settings_that_cannot_be_read_are_a_problem() {
+    let problems = Settings::read(Path::new("/nowhere/windlass.yaml")).unwrap_err();
+    assert!(
+        problems.to_string().starts_with("/nowhere/windlass.yaml:1:1: error: the settings cannot be read:")
+    );
+}
