@@ -44,7 +44,9 @@ pub use error::Error;
 /// Takes a commit to production: durable, resumable pipelines with rolling swaps behind a load balancer
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 good, 1 the run failed or was cancelled, 2 wrong input, 3 the world failed")]
+#[command(
+    after_help = "Exit codes: 0 good, 1 the run failed or was cancelled, 2 wrong input, 3 the world failed"
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -184,7 +186,9 @@ fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
     let allowed = 1 + word.chars().count() / 4;
     known
         .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known.to_ascii_lowercase()), known))
+        .map(|known| {
+            (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known.to_ascii_lowercase()), known)
+        })
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
