@@ -14,33 +14,33 @@
 //! `tests/architecture.rs` holds the table.
 //!
 //! The words:
-//! - [`ids`]: the names of things, each a type that always follows the convention
-//! - [`clock`], [`secret`]: time as a value; values that cannot be printed
-//! - [`ipc`], [`wake`]: JSON lines over unix sockets; what the kernel wakes us for
+//! - [`ids`] - the names of things, each a type that always follows the convention
+//! - [`clock`], [`secret`] - time as a value; values that cannot be printed
+//! - [`ipc`], [`wake`] - JSON lines over unix sockets; what the kernel wakes us for
 //!
 //! The pure core, values to values:
-//! - [`pipeline`]: what the author wrote, from text to a model that is always legal
-//! - [`run`]: what happened and what is next
-//! - [`rollout`]: from the fleet observed to the next move
+//! - [`pipeline`] - what the author wrote, from text to a model that is always legal
+//! - [`run`] - what happened and what is next
+//! - [`rollout`] - from the fleet observed to the next move
 //!
 //! The contracts, and what carries them out:
-//! - [`artifact`]: content-addressed files
-//! - [`cloud`]: where services run: compute, balancer, objects
-//! - [`config`]: the settings file
-//! - [`store`], [`journal`]: where events are kept, and how they are read
-//! - [`log`]: step output, redacted, written, followed
-//! - [`source`]: git
+//! - [`artifact`] - content-addressed files
+//! - [`cloud`] - where services run: compute, balancer, objects
+//! - [`config`] - the settings file
+//! - [`store`], [`journal`] - where events are kept, and how they are read
+//! - [`log`] - step output, redacted, written, followed
+//! - [`source`] - git
 //!
 //! The processes that outlive a command:
-//! - [`balancer`]: the local load balancer
-//! - [`runner`]: runs shell steps
+//! - [`balancer`] - the local load balancer
+//! - [`runner`] - runs shell steps
 //!
 //! What acts:
-//! - [`stage`]: one file for each kind of stage
-//! - [`engine`]: the loop
-//! - [`http`]: the API of whoever holds a data directory, and its client
-//! - [`app`]: wiring; the only room that names concrete adapters
-//! - [`cli`]: one file for each command
+//! - [`stage`] - one file for each kind of stage
+//! - [`engine`] - the loop
+//! - [`http`] - the API of whoever holds a data directory, and its client
+//! - [`app`] - wiring; the only room that names concrete adapters
+//! - [`cli`] - one file for each command
 //!
 //! # What is always true
 //!

@@ -56,18 +56,31 @@ fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     body.find(&format!("\n{level} ")).map_or(body, |end| &body[..end])
 }
 
+/// What a document shows as code: the lines of its blocks, and the spans in its text.
+fn code(document: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut code = Vec::new();
+    for line in document.lines() {
+        match line.starts_with("```") {
+            true => inside = !inside,
+            false if inside => code.push(line),
+            false => code.extend(line.split('`').skip(1).step_by(2)),
+        }
+    }
+    code
+}
+
 /// Every command that a document names: its first word, and its long options.
 fn commands(document: &str) -> Vec<(String, Vec<String>)> {
     let mut commands = Vec::new();
-    for line in document.lines() {
+    for line in code(document) {
         for start in ["windlass ", "cargo run --release -- "] {
             for (at, _) in line.match_indices(start) {
-                let rest = line[at + start.len()..].split('`').next().unwrap_or_default();
+                let rest = &line[at + start.len()..];
                 let word: String = rest.chars().take_while(|c| c.is_ascii_lowercase()).collect();
                 let options = rest.split_ascii_whitespace().filter(|word| word.starts_with("--"));
-                let options = options.map(|word| word.trim_end_matches([',', '.', ';', ':']).to_owned());
                 if !word.is_empty() {
-                    commands.push((word, options.collect()));
+                    commands.push((word, options.map(ToOwned::to_owned).collect()));
                 }
             }
         }
@@ -106,8 +119,9 @@ fn every_command_that_is_named_exists_with_its_options() {
 #[test]
 fn a_command_that_is_not_there_is_found() {
     assert!(said(windlass(["help", "serve"])).is_err());
-    let found =
-        commands("Type `windlass logs RUN --follow` or:\n$ windlass runs\n`windlass.yaml`; Windlass is");
+    let found = commands(
+        "A windlass is no\n`windlass logs RUN --follow`:\n```\n$ windlass runs\n```\n`windlass.yaml`",
+    );
     let expected = [("logs".to_owned(), vec!["--follow".to_owned()]), ("runs".to_owned(), Vec::new())];
     assert_eq!(found, expected);
 }
@@ -234,9 +248,8 @@ fn the_maps_list_exactly_the_rooms() {
     assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), rooms(), "CONTRIBUTING's map");
 
     let library = read("src/lib.rs");
-    let map = section(&library, "//! # The map");
-    let map: String =
-        map.split("//! # ").next().unwrap().lines().filter(|line| line.starts_with("//! - ")).collect();
+    let map = library.split("//! # ").find(|part| part.starts_with("The map\n")).unwrap();
+    let map: String = map.lines().filter(|line| line.starts_with("//! - ")).collect();
     let named = map.split("[`").skip(1).filter_map(|rest| Some(rest.split_once("`]")?.0.to_owned()));
     assert_eq!(named.collect::<Vec<_>>(), listed, "lib.rs and CONTRIBUTING have one reading order");
 }
