@@ -76,7 +76,8 @@ fn main() {
         std::fs::create_dir_all(&directory).expect("a directory for the shape");
         std::fs::write(directory.join("bench.yaml"), shape.pipeline()).expect("the pipeline");
         std::fs::write(directory.join("build.ninja"), shape.ninja()).expect("the build file");
-        let mut rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (windlass(&directory), ninja(&directory))).collect();
+        let mut rounds: Vec<(f64, f64)> =
+            (0..ROUNDS).map(|_| (windlass(&directory), ninja(&directory))).collect();
         rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
         let ratios: Vec<f64> = rounds.iter().map(|(ours, theirs)| ours / theirs).collect();
         let (ours, theirs) = rounds[ROUNDS / 2];

@@ -1,15 +1,14 @@
 //! Between the journals and their folded states: the store keeps what happened, the folds know what
 //! it means, and here they meet.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use crate::ids::{FleetId, RunId, StreamId};
-use crate::run::decide::Wait;
+use crate::run::decide::Waits;
 use crate::run::event::{FleetEvent, RunEvent};
 use crate::run::fleet::FleetState;
-use crate::run::state::{Illegal, RunState};
+use crate::run::fold::Illegal;
+use crate::run::state::RunState;
 use crate::run::view;
 use crate::store::{self, Append, Event, FleetRow, Row, RunRow, Store};
 
@@ -49,7 +48,7 @@ pub async fn load_fleet(store: &dyn Store, fleet: &FleetId) -> Result<FleetState
 /// An append to the journal of a run whose state has the events already.
 pub fn run_append(
     state: &RunState,
-    waits: &BTreeMap<usize, Wait>,
+    waits: &Waits,
     expected: u64,
     events: Vec<(Timestamp, RunEvent)>,
 ) -> Append {
@@ -65,7 +64,7 @@ pub fn run_append(
             commit: state.commit_sha().cloned(),
             actor: state.origin.actor.name.clone(),
             waiting_for: (status == view::Status::Waiting)
-                .then(|| waits.values().next().map(|wait| wait.reason.clone()))
+                .then(|| waits.first().map(|wait| wait.reason.clone()))
                 .flatten(),
             created_at: state.created_at,
             updated_at: state.updated_at,

@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),
-    ("http", &["ids", "clock", "ipc", "run", "store", "journal", "log", "engine"]),
+    ("http", &["ids", "clock", "ipc", "pipeline", "run", "store", "journal", "log", "engine"]),
     (
         "app",
         &[

@@ -7,8 +7,8 @@ use super::Error;
 use super::reach::{Driver, Reach, Where, driver, no_run, reach};
 use crate::config::Settings;
 use crate::engine;
-use crate::journal;
 use crate::ids::RunId;
+use crate::journal;
 use crate::run::command::Act;
 use crate::run::event::Actor;
 use crate::run::view::RunView;
@@ -45,7 +45,8 @@ pub async fn record(
             (view?, false)
         }
     };
-    let next = (!driven && !view.status.is_final()).then(|| format!("windlass resume {run}{}", place.suffix()));
+    let next =
+        (!driven && !view.status.is_final()).then(|| format!("windlass resume {run}{}", place.suffix()));
     Ok(Recorded { view, next })
 }
 

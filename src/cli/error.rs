@@ -4,10 +4,14 @@
 use std::io;
 
 use super::Exit;
+use crate::app;
+use crate::engine;
 use crate::http::client;
+use crate::journal;
 use crate::pipeline::Problems;
 use crate::pipeline::problem::Style;
-use crate::{app, engine, journal, source, store};
+use crate::source;
+use crate::store;
 
 /// Whose fault it is, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

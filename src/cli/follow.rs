@@ -14,6 +14,9 @@ use crate::run::view::RunView;
 /// Times on a terminal move on so often.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Whoever leaves right after a cancel gives it so long to be recorded, which takes milliseconds.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// What a signal asks of a foreground run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
@@ -77,6 +80,8 @@ pub async fn follow(
 ) -> Followed {
     let mut views = views;
     let mut ticks = tokio::time::interval(TICK);
+    // Asked for, and not recorded yet.
+    let mut cancelled = false;
     let mut cancelling: BoxFuture<'static, Result<(), Error>> = std::future::pending().boxed();
     loop {
         tokio::select! {
@@ -96,12 +101,20 @@ pub async fn follow(
                         "cancelling {run}: what runs is told to stop; Ctrl-C again leaves at once"
                     ));
                     cancelling = cancel();
+                    cancelled = true;
                 }
-                Wish::Leave => return Followed::Left,
+                Wish::Leave => {
+                    // A cancel that was asked for wins, however soon somebody wants to leave.
+                    if cancelled {
+                        let _ = tokio::time::timeout(LEAVING, cancelling).await;
+                    }
+                    return Followed::Left;
+                }
             },
-            cancelled = &mut cancelling => {
+            done = &mut cancelling => {
                 cancelling = std::future::pending().boxed();
-                if let Err(error) = cancelled {
+                cancelled = false;
+                if let Err(error) = done {
                     progress.say(&format!("{run} could not be cancelled: {error}"));
                 }
             }

@@ -56,11 +56,13 @@ impl Foreground {
         for _ in 0..LOSSES {
             let (run, followed) = match driver(&self.data, self.what, &self.settings).await? {
                 Driver::Us(house) => self.drive(*house, &start, &mut progress, &mut signals).await?,
-                Driver::Holder(client) => match self.submit(&client, &start, &mut progress, &mut signals).await {
-                    Err(Handed::Gone) => continue,
-                    Err(Handed::Failed(error)) => return Err(error),
-                    Ok(followed) => followed,
-                },
+                Driver::Holder(client) => {
+                    match self.submit(&client, &start, &mut progress, &mut signals).await {
+                        Err(Handed::Gone) => continue,
+                        Err(Handed::Failed(error)) => return Err(error),
+                        Ok(followed) => followed,
+                    }
+                }
             };
             match followed {
                 Followed::Ended(view) => return self.finish(&mut progress, &view),

@@ -59,8 +59,11 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     if which.is_over(&last) {
         return Ok(Exit::Good);
     }
-    Err(Error::world(format!("nobody drives {} any more, so this is all for now", args.run))
-        .hint(format!("windlass resume {}{} carries it on", args.run, args.place.suffix())))
+    Err(Error::world(format!("nobody drives {} any more, so this is all for now", args.run)).hint(format!(
+        "windlass resume {}{} carries it on",
+        args.run,
+        args.place.suffix()
+    )))
 }
 
 /// The run's newest view, from now on. Closed when nobody drives the run any more.
@@ -127,7 +130,11 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    async fn print(&mut self, piece: &Piece, until: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    async fn print(
+        &mut self,
+        piece: &Piece,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
         if self.headers {
             let AttemptId { stage, attempt, .. } = &piece.id.attempt;
             let line_end = if self.at_line_start { "" } else { "\n" };

@@ -44,7 +44,9 @@ pub use error::Error;
 /// Takes a commit to production: durable, resumable pipelines with rolling swaps behind a load balancer
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 good, 1 the run failed or was cancelled, 2 wrong input, 3 the world failed")]
+#[command(
+    after_help = "Exit codes: 0 good, 1 the run failed or was cancelled, 2 wrong input, 3 the world failed"
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -107,7 +109,8 @@ pub(crate) const NOT_CHECKED: &str =
 pub fn main() -> ExitCode {
     // Clap says what is wrong with the command line itself, and exits with 2.
     let exit = match CommandLine::parse().command {
-        Command::Demo(args) => on_runtime(demo::run(args)),
+        // Sends traffic besides, as much as it can.
+        Command::Demo(args) => on(tokio::runtime::Builder::new_multi_thread(), demo::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Resume(args) => on_runtime(resume::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),
@@ -133,9 +136,19 @@ pub fn main() -> ExitCode {
     .into()
 }
 
+/// Runs a command on one thread: what it does is wait, for the runner, the store and the cloud, and
+/// handing over between threads would cost more than the work itself. What computes or blocks goes to
+/// the runtime's blocking threads.
 fn on_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    on(tokio::runtime::Builder::new_current_thread(), command)
+}
+
+fn on(
+    mut runtime: tokio::runtime::Builder,
+    command: impl Future<Output = Result<Exit, Error>>,
+) -> Result<Exit, Error> {
     trace();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime.enable_all().build()?;
     let exit = runtime.block_on(command);
     // What still runs is recorded, and goes on where it was when somebody resumes it.
     runtime.shutdown_background();
@@ -173,7 +186,9 @@ fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
     let allowed = 1 + word.chars().count() / 4;
     known
         .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known.to_ascii_lowercase()), known))
+        .map(|known| {
+            (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known.to_ascii_lowercase()), known)
+        })
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

@@ -83,7 +83,8 @@ fn default() -> Option<PathBuf> {
 
 /// A word for a shell.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@' | '%');
+    let plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@' | '%');
     match word.chars().all(plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
@@ -118,9 +119,9 @@ pub async fn driver(data: &Path, what: &str, settings: &Settings) -> Result<Driv
 }
 
 async fn connect(data: &Path) -> Result<Option<Client>, Error> {
-    Client::connect(data)
-        .await
-        .map_err(|error| Error::world(format!("cannot ask the process that holds {}: {error}", data.display())))
+    Client::connect(data).await.map_err(|error| {
+        Error::world(format!("cannot ask the process that holds {}: {error}", data.display()))
+    })
 }
 
 /// What is said of a run that is not there.

@@ -37,7 +37,9 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let pipeline = args
         .pipeline
         .as_deref()
-        .map(|name| name.parse::<PipelineName>().map_err(|error| Error::input(format!("--pipeline: {error}"))))
+        .map(|name| {
+            name.parse::<PipelineName>().map_err(|error| Error::input(format!("--pipeline: {error}")))
+        })
         .transpose()?;
     let list = match reach(&data).await? {
         Reach::Holder(client) => client.runs(pipeline, status, Some(args.limit)).await?,

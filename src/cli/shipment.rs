@@ -18,10 +18,8 @@ pub fn lines(ships: &Shipment, environment: &EnvironmentName) -> Vec<String> {
         lines.push(format!("image {} ({}){}", image.name, image.id, parent.unwrap_or_default()));
     }
     match &ships.running_image {
-        Some(running) => lines.push(format!(
-            "{environment} runs {running} of {}",
-            text::commit(ships.running_commit.as_ref())
-        )),
+        Some(running) => lines
+            .push(format!("{environment} runs {running} of {}", text::commit(ships.running_commit.as_ref()))),
         None => lines.push(format!("nothing runs in {environment} yet")),
     }
     if !ships.commits.is_empty() {

@@ -72,12 +72,7 @@ fn header(out: &mut impl Write, view: &RunView, now: Timestamp) -> io::Result<()
     let style = text::run_look(view.status).style;
     let took = text::between(view.created_at, view.finished_at.unwrap_or(now));
     let since = if view.finished_at.is_some() { "in" } else { "for" };
-    writeln!(
-        out,
-        "{BOLD}{}{BOLD:#}  {style}{}{style:#} {since} {took}",
-        view.run,
-        view.status.as_str()
-    )?;
+    writeln!(out, "{BOLD}{}{BOLD:#}  {style}{}{style:#} {since} {took}", view.run, view.status.as_str())?;
     if let Some(why) = &view.waiting_for {
         writeln!(out, "  {}", clean(why))?;
     }

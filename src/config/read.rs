@@ -45,6 +45,9 @@ impl Settings {
         let Some(root) = yaml::read(text, &mut problems) else { return Err(problems) };
         shape::check(&keys::FILE, &root, "the settings", text, &mut problems);
         meaning(&root, &mut problems);
+        if !problems.has_errors() {
+            yaml::confirm(&root, text, &mut problems);
+        }
         let settings = (!problems.has_errors()).then(|| build(&root, path)).flatten();
         if settings.is_none() && !problems.has_errors() {
             problems

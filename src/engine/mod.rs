@@ -17,7 +17,7 @@ use crate::config::{self, Settings};
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
 use crate::journal::{self, load_run};
 use crate::run::command::{self, Act, Refusal};
-use crate::run::decide::{Asks, Place};
+use crate::run::decide::{Asks, Place, Waits};
 use crate::run::event::{Actor, Origin, Shipment};
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
@@ -26,6 +26,7 @@ use crate::store::{self, NewRun, Store};
 mod drive;
 pub mod fleets;
 mod slots;
+mod turn;
 
 pub use slots::Slots;
 
@@ -201,7 +202,7 @@ pub async fn act_on_journal(
             followed.map_err(|illegal| journal::Error::Illegal { run: run.clone(), illegal })?;
         }
         let events = events.into_iter().map(|event| (now, event)).collect();
-        let append = journal::run_append(&state, &BTreeMap::new(), expected, events);
+        let append = journal::run_append(&state, &Waits::default(), expected, events);
         match store.append(vec![append]).await {
             Err(store::Error::Conflict { .. }) => continue,
             done => return Ok(done?),
@@ -213,7 +214,7 @@ pub async fn act_on_journal(
 /// drives it.
 pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>) -> Result<RunView, Error> {
     let state = load_run(store, run).await?;
-    let mut view = view::view(&state, &BTreeMap::new());
+    let mut view = view::view(&state, &Waits::default());
     if !view.status.is_final() {
         view.waiting_for = idle.map(ToOwned::to_owned);
     }

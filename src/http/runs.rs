@@ -58,7 +58,12 @@ pub(super) async fn list(
         limit: filter.limit,
         unfinished: false,
     };
-    let rows = api.engine.store().runs(&filter).await.map_err(|error| Problem::from(crate::engine::Error::from(error)))?;
+    let rows = api
+        .engine
+        .store()
+        .runs(&filter)
+        .await
+        .map_err(|error| Problem::from(crate::engine::Error::from(error)))?;
     let mut runs = Vec::with_capacity(rows.len());
     for row in rows {
         let mut line = RunLine {
@@ -91,7 +96,8 @@ pub(super) async fn submit(
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
     let origin = submission.origin;
     Actor::named(&origin.actor.name).map_err(Problem::request)?;
-    let pipeline = crate::pipeline::read(&origin.pipeline, &origin.pipeline_path).map_err(Problem::pipeline)?;
+    let pipeline =
+        crate::pipeline::read(&origin.pipeline, &origin.pipeline_path).map_err(Problem::pipeline)?;
     let run = api.engine.create(pipeline.name, origin, submission.trigger_key).await?;
     let view = drive(&api, run).await?;
     Ok((StatusCode::CREATED, view))

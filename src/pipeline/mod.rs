@@ -52,11 +52,16 @@ pub fn examine(
     let Some(root) = yaml::read(text, &mut problems) else { return (None, problems.sorted()) };
     shape::check(&keys::FILE, &root, "the pipeline", text, &mut problems);
     let spec = spec::Pipeline::of(&root);
-    let pipeline = check::check(&spec, text, surroundings, &mut problems);
-    if pipeline.is_none() && !problems.has_errors() {
+    let mut pipeline = check::check(&spec, text, surroundings, &mut problems);
+    if pipeline.is_some() {
+        yaml::confirm(&root, text, &mut problems);
+    } else if !problems.has_errors() {
         problems
             .error(0..0, "this pipeline is not understood")
             .help("this is a defect of Windlass; please report the file");
+    }
+    if problems.has_errors() {
+        pipeline = None;
     }
     (pipeline, problems.sorted())
 }

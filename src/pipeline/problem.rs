@@ -82,7 +82,7 @@ pub struct Problems {
     /// How many more there were than are kept.
     more: usize,
     /// The last one that was not kept.
-    scratch: Option<Problem>,
+    scratch: Option<Box<Problem>>,
     comparisons: usize,
 }
 
@@ -152,7 +152,7 @@ impl Problems {
         if self.list.len() >= KEPT {
             self.more += 1;
             // Somebody may still want to add a help to it.
-            return self.scratch.insert(problem);
+            return self.scratch.insert(Box::new(problem));
         }
         let start = self.boundary(at.start);
         problem.span = start..self.boundary(at.end).max(start);
@@ -242,6 +242,13 @@ impl Problems {
             problem.column,
             printable(&problem.sentence())
         );
+        // Of a file without text there is nothing to draw.
+        if self.text.is_empty() {
+            if let Some(help) = &problem.help {
+                let _ = writeln!(out, "  = help: {}", printable(help));
+            }
+            return;
+        }
         let (source, span) = self.drawn(problem);
         let primary = match problem.severity {
             Severity::Error => Level::ERROR,

@@ -55,14 +55,34 @@ pub struct Decision {
     pub survey: Vec<(EnvironmentName, usize)>,
     /// Fleets to be held, together with [`RunEvent::EnvironmentEntered`].
     pub enter: Vec<(EnvironmentName, usize)>,
-    /// Why stages that could start do not, by their index.
-    pub waits: BTreeMap<usize, Wait>,
+    pub waits: Waits,
     /// Look again at this time.
     pub wake_at: Option<Timestamp>,
     /// How many of the free slots the events take.
     pub slots_taken: u32,
     /// How many more would be taken if they were free.
     pub slots_wanted: u32,
+}
+
+/// Why stages that could start do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// By their index.
+    pub stages: BTreeMap<usize, Wait>,
+    /// Why those of [`RunState::plain`] do not: they all wait for the same, and may be thousands.
+    pub plain: Option<Wait>,
+}
+
+impl Waits {
+    /// Why stage `i` waits, if it does.
+    pub fn of(&self, state: &RunState, i: usize) -> Option<&Wait> {
+        self.stages.get(&i).or_else(|| self.plain.as_ref().filter(|_| state.is_plain(i)))
+    }
+
+    /// What the run as a whole waits for.
+    pub fn first(&self) -> Option<&Wait> {
+        self.stages.values().next().or(self.plain.as_ref())
+    }
 }
 
 /// Why a stage waits.
@@ -114,6 +134,7 @@ pub fn decide(state: &RunState, facts: &Facts) -> Decision {
         for i in state.ready() {
             consider(state, facts, i, &mut decision);
         }
+        start_plain(state, facts, &mut decision);
     }
     leave(state, &mut decision);
     end(state, &mut decision);
@@ -174,6 +195,25 @@ fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
             _ => start(state, facts, i, decision),
         }
     }
+}
+
+/// Starts as many of the stages that wait for nothing but a slot as there are slots.
+fn start_plain(state: &RunState, facts: &Facts, decision: &mut Decision) {
+    let mut left = state.plain().len() as u32;
+    for i in state.plain() {
+        if decision.slots_taken >= facts.free_slots {
+            decision.slots_wanted += left;
+            decision.waits.plain = Some(wait_for_slot(facts));
+            return;
+        }
+        start(state, facts, *i, decision);
+        left -= 1;
+    }
+}
+
+fn wait_for_slot(facts: &Facts) -> Wait {
+    let reason = format!("waiting for a free slot: all {} are in use", facts.slots);
+    Wait { kind: WaitKind::Slot, reason }
 }
 
 /// A stage whose needs have all ended: skip it, let it wait, or start it.
@@ -276,8 +316,8 @@ fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
     if stage.kind.takes_slot() {
         if decision.slots_taken >= facts.free_slots {
             decision.slots_wanted += 1;
-            let reason = format!("waiting for a free slot: all {} are in use", facts.slots);
-            return decision.wait(i, WaitKind::Slot, reason);
+            decision.waits.stages.insert(i, wait_for_slot(facts));
+            return;
         }
         decision.slots_taken += 1;
     }
@@ -432,6 +472,6 @@ impl Decision {
     }
 
     fn wait(&mut self, i: usize, kind: WaitKind, reason: String) {
-        self.waits.insert(i, Wait { kind, reason });
+        self.waits.stages.insert(i, Wait { kind, reason });
     }
 }

@@ -327,7 +327,11 @@ pub enum RunEvent {
     },
     /// An attempt that failed before anything of it ran: a rejected promotion, an expression without
     /// a value.
-    AttemptRefused { stage: StageName, attempt: u32, failure: Failure },
+    AttemptRefused {
+        stage: StageName,
+        attempt: u32,
+        failure: Failure,
+    },
     /// A failure that the retry policy covers: the next attempt starts at `not_before`.
     RetryScheduled {
         stage: StageName,

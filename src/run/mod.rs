@@ -3,5 +3,6 @@ pub mod command;
 pub mod decide;
 pub mod event;
 pub mod fleet;
+pub mod fold;
 pub mod state;
 pub mod view;

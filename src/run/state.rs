@@ -1,7 +1,5 @@
-//! PURE. The state of a run: a fold over its journal, and nothing else.
-//!
-//! [`RunState::apply`] is the only way state changes. An event that cannot have happened is
-//! [`Illegal`], an error value: the journal is damaged, or two engines wrote to it.
+//! PURE. The state of a run, and what can be read off it. It changes by [`RunState::apply`] alone,
+//! which is in [`super::fold`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,28 +7,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::event::{
-    Actor, Artifact, Cause, Ending, Failure, Image, Inputs, Origin, Outcome, RunEvent, Shipment,
+    Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment,
 };
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::graph::Graph;
-use crate::pipeline::model::{Pipeline, RetryOn, Stage};
-
-/// An event that cannot follow what happened before.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Illegal {
-    #[error("the journal does not begin with `created`")]
-    NoBeginning,
-    #[error("`created` stands in the middle of the journal")]
-    BeganTwice,
-    #[error("the pipeline that the run started with cannot be read any more: {0}")]
-    Pipeline(String),
-    #[error("there is no stage {0}")]
-    Stage(StageName),
-    #[error("{event} of {what} cannot follow: {why}")]
-    Order { event: &'static str, what: String, why: &'static str },
-    #[error("the run has ended already")]
-    Ended,
-}
+use crate::pipeline::model::{Pipeline, Stage};
 
 /// Everything known of a run.
 #[derive(Debug, Clone)]
@@ -39,7 +20,7 @@ pub struct RunState {
     pub origin: Arc<Origin>,
     pub pipeline: Arc<Pipeline>,
     pub graph: Arc<Graph>,
-    names: Arc<HashMap<StageName, usize>>,
+    pub(super) names: Arc<HashMap<StageName, usize>>,
     /// By the stage's index in the pipeline.
     pub stages: Vec<StageState>,
     /// The environments that stages name.
@@ -50,21 +31,23 @@ pub struct RunState {
     pub sequence: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    index: Indexes,
+    pub(super) index: Indexes,
 }
 
 /// What `decide` looks at, kept up to date so that it never walks all stages.
 #[derive(Debug, Clone, Default)]
-struct Indexes {
+pub(super) struct Indexes {
     /// Needs that have not ended yet, by stage.
-    unmet: Vec<u32>,
-    /// Pending stages whose needs have all ended.
-    ready: BTreeSet<usize>,
-    running: BTreeSet<usize>,
-    retrying: BTreeSet<usize>,
+    pub unmet: Vec<u32>,
+    /// Pending stages whose needs have all ended, but for the plain ones.
+    pub ready: BTreeSet<usize>,
+    /// Of these, the ones that need nothing but a slot.
+    pub plain: BTreeSet<usize>,
+    pub running: BTreeSet<usize>,
+    pub retrying: BTreeSet<usize>,
     /// Stages that have not ended.
-    open: usize,
-    failed: bool,
+    pub open: usize,
+    pub failed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -154,369 +137,19 @@ pub enum StepPhase {
     Failed(Failure),
 }
 
-impl AttemptState {
-    fn new(inputs: Inputs, started_at: Timestamp) -> Self {
-        Self { inputs, started_at, finished_at: None, timed_out_at: None, steps: Vec::new(), end: None }
-    }
-}
-
 impl RunState {
-    /// The state after the journal's first event.
-    pub fn begin(at: Timestamp, first: &RunEvent) -> Result<Self, Illegal> {
-        let RunEvent::Created { run, origin } = first else { return Err(Illegal::NoBeginning) };
-        let pipeline = crate::pipeline::read(&origin.pipeline, &origin.pipeline_path)
-            .map_err(|problems| Illegal::Pipeline(problems.to_string()))?;
-        let graph = Graph::new(&pipeline);
-        let count = pipeline.stages.len();
-        let unmet: Vec<u32> = (0..count).map(|i| graph.needs(i).len() as u32).collect();
-        let index = Indexes {
-            ready: (0..count).filter(|i| unmet[*i] == 0).collect(),
-            unmet,
-            open: count,
-            ..Indexes::default()
-        };
-        let names = pipeline.stages.iter().enumerate().map(|(i, stage)| (stage.name.clone(), i)).collect();
-        let mut gates = BTreeMap::new();
-        for (i, stage) in pipeline.stages.iter().enumerate() {
-            if let Some(environment) = &stage.environment {
-                let gate = gates.entry(environment.clone()).or_insert_with(|| Gate {
-                    stages: Vec::new(),
-                    reached: None,
-                    promoted: None,
-                    rejected: None,
-                    hold: Hold::NotYet,
-                });
-                gate.stages.push(i);
-            }
-        }
-        Ok(Self {
-            id: run.clone(),
-            origin: Arc::new((**origin).clone()),
-            stages: vec![StageState { phase: Phase::Pending, attempts: Vec::new() }; count],
-            pipeline: Arc::new(pipeline),
-            graph: Arc::new(graph),
-            names: Arc::new(names),
-            gates,
-            cancel: None,
-            ending: None,
-            sequence: 1,
-            created_at: at,
-            updated_at: at,
-            index,
-        })
+    /// Pending stages whose needs have all succeeded, and that need nothing but one of the runner's
+    /// slots: there may be thousands, and looking at as many as there are slots is enough.
+    pub fn plain(&self) -> &BTreeSet<usize> {
+        &self.index.plain
     }
 
-    /// Folds a whole journal.
-    pub fn fold<'a>(events: impl IntoIterator<Item = (Timestamp, &'a RunEvent)>) -> Result<Self, Illegal> {
-        let mut events = events.into_iter();
-        let (at, first) = events.next().ok_or(Illegal::NoBeginning)?;
-        let mut state = Self::begin(at, first)?;
-        for (at, event) in events {
-            state.apply(at, event)?;
-        }
-        Ok(state)
+    /// Whether stage `i` is one of [`Self::plain`].
+    pub fn is_plain(&self, i: usize) -> bool {
+        self.index.plain.contains(&i)
     }
 
-    /// Takes in one more event. On an error the state is as it was.
-    pub fn apply(&mut self, at: Timestamp, event: &RunEvent) -> Result<(), Illegal> {
-        if self.ending.is_some() {
-            return Err(Illegal::Ended);
-        }
-        self.transition(at, event)?;
-        self.sequence += 1;
-        self.updated_at = at;
-        Ok(())
-    }
-
-    fn transition(&mut self, at: Timestamp, event: &RunEvent) -> Result<(), Illegal> {
-        match event {
-            RunEvent::Created { .. } => return Err(Illegal::BeganTwice),
-            RunEvent::AttemptStarted { stage, attempt, inputs } => {
-                let i = self.push_attempt("attempt_started", stage, *attempt, AttemptState::new(inputs.clone(), at))?;
-                self.move_to(i, Phase::Running);
-            }
-            RunEvent::AttemptRefused { stage, attempt, failure } => {
-                let mut refused = AttemptState::new(Inputs::default(), at);
-                refused.finished_at = Some(at);
-                refused.end = Some(Err(failure.clone()));
-                let i = self.push_attempt("attempt_refused", stage, *attempt, refused)?;
-                self.move_to(i, self.phase_after(i, failure));
-            }
-            RunEvent::StepStarted { stage, attempt, step, name } => {
-                let attempt = self.running_attempt("step_started", stage, *attempt)?;
-                if *step as usize != attempt.steps.len() + 1 {
-                    return Err(order("step_started", stage, "it is not the next step"));
-                }
-                if attempt.steps.last().is_some_and(|last| last.phase == StepPhase::Running) {
-                    return Err(order("step_started", stage, "the step before it has not ended"));
-                }
-                attempt.steps.push(StepState {
-                    name: name.clone(),
-                    phase: StepPhase::Running,
-                    started_at: at,
-                    finished_at: None,
-                    exit_code: None,
-                    log_bytes: 0,
-                    notes: BTreeMap::new(),
-                });
-            }
-            RunEvent::StepNoted { stage, attempt, step, key, value } => {
-                let step = self.running_step("step_noted", stage, *attempt, *step)?;
-                step.notes.insert(key.clone(), value.clone());
-            }
-            RunEvent::StepSucceeded { stage, attempt, step, exit_code, log_bytes, result } => {
-                let step = self.running_step("step_succeeded", stage, *attempt, *step)?;
-                step.phase = StepPhase::Succeeded { result: result.clone() };
-                step.finished_at = Some(at);
-                step.exit_code = *exit_code;
-                step.log_bytes = *log_bytes;
-            }
-            RunEvent::StepFailed { stage, attempt, step, failure, exit_code, log_bytes } => {
-                let step = self.running_step("step_failed", stage, *attempt, *step)?;
-                step.phase = StepPhase::Failed(failure.clone());
-                step.finished_at = Some(at);
-                step.exit_code = *exit_code;
-                step.log_bytes = *log_bytes;
-            }
-            RunEvent::AttemptSucceeded { stage, attempt, outcome } => {
-                let attempt = self.running_attempt("attempt_succeeded", stage, *attempt)?;
-                if attempt.steps.iter().any(|step| !matches!(step.phase, StepPhase::Succeeded { .. })) {
-                    return Err(order("attempt_succeeded", stage, "one of its steps has not succeeded"));
-                }
-                attempt.finished_at = Some(at);
-                attempt.end = Some(Ok((**outcome).clone()));
-                let i = self.find(stage)?;
-                self.move_to(i, Phase::Succeeded);
-            }
-            RunEvent::AttemptFailed { stage, attempt, failure } => {
-                let attempt = self.running_attempt("attempt_failed", stage, *attempt)?;
-                attempt.finished_at = Some(at);
-                attempt.end = Some(Err(failure.clone()));
-                // A step that was running when its attempt failed failed with it.
-                if let Some(step) = attempt.steps.last_mut().filter(|step| step.phase == StepPhase::Running) {
-                    step.phase = StepPhase::Failed(failure.clone());
-                    step.finished_at = Some(at);
-                }
-                let i = self.find(stage)?;
-                self.move_to(i, self.phase_after(i, failure));
-            }
-            RunEvent::RetryScheduled { stage, attempt, not_before } => {
-                let i = self.find(stage)?;
-                let state = &self.stages[i];
-                if state.phase != (Phase::Retrying { not_before: None })
-                    || *attempt as usize != state.attempts.len() + 1
-                {
-                    return Err(order("retry_scheduled", stage, "no retry of it is due"));
-                }
-                self.move_to(i, Phase::Retrying { not_before: Some(*not_before) });
-            }
-            RunEvent::StageSkipped { stage, reason } => {
-                let i = self.find(stage)?;
-                match self.stages[i].phase {
-                    Phase::Pending => self.move_to(i, Phase::Skipped { reason: reason.clone() }),
-                    Phase::Retrying { .. } => self.move_to(i, Phase::Cancelled),
-                    _ => return Err(order("stage_skipped", stage, "it has started or ended")),
-                }
-            }
-            RunEvent::GateReached { environment, shipment, .. } => {
-                let gate = self.gate("gate_reached", environment)?;
-                if gate.reached.is_some() {
-                    return Err(order("gate_reached", environment, "it was reached already"));
-                }
-                gate.reached = Some((at, shipment.clone()));
-            }
-            RunEvent::Promoted { environment, actor } => {
-                let gate = self.open_gate("promoted", environment)?;
-                gate.promoted = Some((at, actor.clone()));
-            }
-            RunEvent::Rejected { environment, actor, reason } => {
-                let gate = self.open_gate("rejected", environment)?;
-                gate.rejected = Some((at, actor.clone(), reason.clone()));
-            }
-            RunEvent::EnvironmentEntered { environment, .. } => {
-                let gate = self.gate("environment_entered", environment)?;
-                if gate.hold != Hold::NotYet || gate.rejected.is_some() {
-                    return Err(order(
-                        "environment_entered",
-                        environment,
-                        "it was entered or rejected before",
-                    ));
-                }
-                gate.hold = Hold::Held;
-            }
-            RunEvent::EnvironmentLeft { environment } => {
-                let gate = self.gate("environment_left", environment)?;
-                if gate.hold != Hold::Held {
-                    return Err(order("environment_left", environment, "the run does not hold it"));
-                }
-                gate.hold = Hold::Left;
-            }
-            RunEvent::TimeoutReached { stage, attempt } => {
-                let attempt = self.running_attempt("timeout_reached", stage, *attempt)?;
-                attempt.timed_out_at.get_or_insert(at);
-            }
-            RunEvent::CancelRequested { actor, reason } => {
-                if self.cancel.is_none() {
-                    self.cancel = Some(Cancel { actor: actor.clone(), reason: reason.clone(), at });
-                }
-            }
-            RunEvent::Ended { ending } => {
-                if self.index.open > 0 {
-                    return Err(order("ended", &self.id, "a stage of it has not ended"));
-                }
-                if self.gates.values().any(|gate| gate.hold == Hold::Held) {
-                    return Err(order("ended", &self.id, "it still holds an environment"));
-                }
-                self.ending = Some(*ending);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the state has taken in such an event already: for whoever cannot know whether a write
-    /// that was cut off took place.
-    pub fn reflects(&self, event: &RunEvent) -> bool {
-        let attempt = |stage: &StageName, attempt: u32| {
-            let i = *self.names.get(stage)?;
-            self.stages[i].attempts.get((attempt as usize).checked_sub(1)?)
-        };
-        let step_of = |stage: &StageName, number: u32, step: u32| {
-            attempt(stage, number)?.steps.get((step as usize).checked_sub(1)?)
-        };
-        match event {
-            RunEvent::AttemptStarted { stage, attempt: number, .. }
-            | RunEvent::AttemptRefused { stage, attempt: number, .. } => attempt(stage, *number).is_some(),
-            RunEvent::StepStarted { stage, attempt, step, .. } => step_of(stage, *attempt, *step).is_some(),
-            RunEvent::StepNoted { stage, attempt, step, key, value } => {
-                step_of(stage, *attempt, *step).is_some_and(|step| step.notes.get(key) == Some(value))
-            }
-            RunEvent::StepSucceeded { stage, attempt, step, .. }
-            | RunEvent::StepFailed { stage, attempt, step, .. } => {
-                step_of(stage, *attempt, *step).is_some_and(|step| step.phase != StepPhase::Running)
-            }
-            RunEvent::AttemptSucceeded { stage, attempt: number, .. }
-            | RunEvent::AttemptFailed { stage, attempt: number, .. } => {
-                attempt(stage, *number).is_some_and(|attempt| attempt.end.is_some())
-            }
-            RunEvent::GateReached { environment, .. } => {
-                self.gates.get(environment).is_some_and(|gate| gate.reached.is_some())
-            }
-            _ => false,
-        }
-    }
-
-    /// Moves a stage to a phase and keeps the indexes true.
-    fn move_to(&mut self, i: usize, phase: Phase) {
-        let was_final = self.stages[i].phase.is_final();
-        self.index.ready.remove(&i);
-        self.index.running.remove(&i);
-        self.index.retrying.remove(&i);
-        match &phase {
-            Phase::Running => drop(self.index.running.insert(i)),
-            Phase::Retrying { .. } => drop(self.index.retrying.insert(i)),
-            Phase::Failed => self.index.failed = true,
-            _ => {}
-        }
-        if phase.is_final() && !was_final {
-            self.index.open -= 1;
-            let graph = self.graph.clone();
-            for dependent in graph.dependents(i) {
-                self.index.unmet[*dependent] -= 1;
-                if self.index.unmet[*dependent] == 0 && self.stages[*dependent].phase == Phase::Pending {
-                    self.index.ready.insert(*dependent);
-                }
-            }
-        }
-        self.stages[i].phase = phase;
-    }
-
-    fn find(&self, stage: &StageName) -> Result<usize, Illegal> {
-        self.names.get(stage).copied().ok_or_else(|| Illegal::Stage(stage.clone()))
-    }
-
-    fn running_attempt(
-        &mut self,
-        event: &'static str,
-        stage: &StageName,
-        attempt: u32,
-    ) -> Result<&mut AttemptState, Illegal> {
-        let i = self.find(stage)?;
-        let state = &mut self.stages[i];
-        if state.phase != Phase::Running || attempt as usize != state.attempts.len() {
-            return Err(order(event, stage, "that attempt is not running"));
-        }
-        state.attempts.last_mut().ok_or_else(|| order(event, stage, "that attempt is not running"))
-    }
-
-    fn running_step(
-        &mut self,
-        event: &'static str,
-        stage: &StageName,
-        attempt: u32,
-        step: u32,
-    ) -> Result<&mut StepState, Illegal> {
-        let attempt = self.running_attempt(event, stage, attempt)?;
-        let last = step as usize == attempt.steps.len();
-        match attempt.steps.last_mut() {
-            Some(found) if last && found.phase == StepPhase::Running => Ok(found),
-            _ => Err(order(event, stage, "that step is not running")),
-        }
-    }
-
-    fn gate(&mut self, event: &'static str, environment: &EnvironmentName) -> Result<&mut Gate, Illegal> {
-        self.gates.get_mut(environment).ok_or_else(|| order(event, environment, "no stage names it"))
-    }
-
-    fn open_gate(
-        &mut self,
-        event: &'static str,
-        environment: &EnvironmentName,
-    ) -> Result<&mut Gate, Illegal> {
-        let gate = self.gate(event, environment)?;
-        if gate.reached.is_none() || gate.promoted.is_some() || gate.rejected.is_some() {
-            return Err(order(event, environment, "the run does not stand at its gate"));
-        }
-        Ok(gate)
-    }
-
-    fn push_attempt(
-        &mut self,
-        event: &'static str,
-        stage: &StageName,
-        number: u32,
-        attempt: AttemptState,
-    ) -> Result<usize, Illegal> {
-        let i = self.find(stage)?;
-        let state = &mut self.stages[i];
-        let startable = matches!(state.phase, Phase::Pending | Phase::Retrying { .. });
-        if !startable || number as usize != state.attempts.len() + 1 {
-            return Err(order(event, stage, "the stage is not about to start it"));
-        }
-        state.attempts.push(attempt);
-        Ok(i)
-    }
-
-    /// Where a stage stands after its last attempt failed.
-    fn phase_after(&self, i: usize, failure: &Failure) -> Phase {
-        match failure.cause {
-            Cause::Cancelled => Phase::Cancelled,
-            cause if self.cancel.is_none() && self.may_retry(i, cause) => Phase::Retrying { not_before: None },
-            _ => Phase::Failed,
-        }
-    }
-
-    fn may_retry(&self, i: usize, cause: Cause) -> bool {
-        let retry = &self.pipeline.stages[i].retry;
-        let named = match cause {
-            Cause::Task => retry.on.contains(&RetryOn::Task),
-            Cause::Infrastructure => retry.on.contains(&RetryOn::Infrastructure),
-            Cause::Timeout => retry.on.contains(&RetryOn::Timeout),
-            Cause::Cancelled | Cause::Policy => false,
-        };
-        named && self.stages[i].attempts.len() < retry.attempts as usize
-    }
-
-    /// Pending stages whose needs have all ended.
+    /// The other pending stages whose needs have all ended.
     pub fn ready(&self) -> impl Iterator<Item = usize> + '_ {
         self.index.ready.iter().copied()
     }
@@ -585,8 +218,4 @@ impl RunState {
         let mut outcomes = self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a));
         outcomes.any(|outcome| outcome.certified.as_ref() == Some(image))
     }
-}
-
-fn order(event: &'static str, what: impl ToString, why: &'static str) -> Illegal {
-    Illegal::Order { event, what: what.to_string(), why }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Wait, WaitKind};
+use super::decide::{WaitKind, Waits};
 use super::event::{Cause, Ending, Image, Shipment};
 use super::state::{AttemptState, Hold, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
@@ -183,13 +183,15 @@ pub struct GateView {
     /// `waiting`, `promoted` or `rejected`.
     pub status: String,
     pub reached_at: Timestamp,
+    /// When it was promoted or rejected.
+    pub decided_at: Option<Timestamp>,
     pub actor: Option<String>,
     pub reason: Option<String>,
     pub ships: Shipment,
 }
 
 /// Draws the run. `waits` is what `decide` said last; a run that nobody drives has none.
-pub fn view(state: &RunState, waits: &BTreeMap<usize, Wait>) -> RunView {
+pub fn view(state: &RunState, waits: &Waits) -> RunView {
     let status = status(state, waits);
     let commit = state.origin.commit.as_ref();
     RunView {
@@ -207,7 +209,7 @@ pub fn view(state: &RunState, waits: &BTreeMap<usize, Wait>) -> RunView {
         actor_verified: state.origin.actor.verified,
         params: state.origin.params.clone(),
         waiting_for: (status == Status::Waiting || status == Status::Queued)
-            .then(|| waits.values().next().map(|wait| wait.reason.clone()))
+            .then(|| waits.first().map(|wait| wait.reason.clone()))
             .flatten(),
         created_at: state.created_at,
         finished_at: state.ending.map(|_| state.updated_at),
@@ -221,7 +223,7 @@ pub fn view(state: &RunState, waits: &BTreeMap<usize, Wait>) -> RunView {
 }
 
 /// The run's status.
-pub fn status(state: &RunState, waits: &BTreeMap<usize, Wait>) -> Status {
+pub fn status(state: &RunState, waits: &Waits) -> Status {
     match state.ending {
         Some(Ending::Succeeded) => return Status::Succeeded,
         Some(Ending::Failed) => return Status::Failed,
@@ -240,7 +242,7 @@ pub fn status(state: &RunState, waits: &BTreeMap<usize, Wait>) -> Status {
             && gate.rejected.is_none()
             && gate.hold == Hold::NotYet
     });
-    if at_a_gate || waits.values().any(|wait| wait.kind != WaitKind::Slot) {
+    if at_a_gate || waits.stages.values().any(|wait| wait.kind != WaitKind::Slot) {
         return Status::Waiting;
     }
     match state.stages.iter().all(|stage| stage.attempts.is_empty()) {
@@ -249,9 +251,9 @@ pub fn status(state: &RunState, waits: &BTreeMap<usize, Wait>) -> Status {
     }
 }
 
-fn stage_view(state: &RunState, waits: &BTreeMap<usize, Wait>, i: usize) -> StageView {
+fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let (stage, stage_state) = state.stage(i);
-    let wait = waits.get(&i);
+    let wait = waits.of(state, i);
     let status = match (&stage_state.phase, wait.map(|wait| wait.kind)) {
         (Phase::Pending, Some(WaitKind::Slot)) => StageStatus::Queued,
         (Phase::Pending, Some(_)) => StageStatus::Waiting,
@@ -337,16 +339,17 @@ fn gates(state: &RunState) -> Vec<GateView> {
     let mut gates = Vec::new();
     for (environment, gate) in &state.gates {
         let Some((reached_at, ships)) = &gate.reached else { continue };
-        let (status, actor, reason) = match (&gate.promoted, &gate.rejected) {
-            (_, Some((_, actor, reason))) => ("rejected", Some(actor), Some(reason.clone())),
-            (Some((_, actor)), None) => ("promoted", Some(actor), None),
+        let (status, by, reason) = match (&gate.promoted, &gate.rejected) {
+            (_, Some((at, actor, reason))) => ("rejected", Some((at, actor)), Some(reason.clone())),
+            (Some((at, actor)), None) => ("promoted", Some((at, actor)), None),
             (None, None) => ("waiting", None, None),
         };
         gates.push(GateView {
             environment: environment.clone(),
             status: status.to_owned(),
             reached_at: *reached_at,
-            actor: actor.map(|actor| actor.name.clone()),
+            decided_at: by.map(|(at, _)| *at),
+            actor: by.map(|(_, actor)| actor.name.clone()),
             reason,
             ships: (**ships).clone(),
         });

@@ -263,7 +263,11 @@ impl Connection {
         let sent = self.writer.lock().await.send(&request).await;
         match sent {
             Ok(()) => Ok(answered.await.ok()),
-            Err(_) => Ok(None),
+            Err(_) => {
+                // Nobody is there any more; what was answered before is still read.
+                self.until_closed().await;
+                Ok(None)
+            }
         }
     }
 }

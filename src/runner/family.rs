@@ -85,7 +85,7 @@ impl Family {
         }
         let leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
         text.split(|byte| *byte == b' ')
-            .filter_map(|number| std::str::from_utf8(number).ok()?.parse().ok().and_then(Pid::from_raw))
+            .filter_map(|number| process::pid_from(std::str::from_utf8(number).ok()?))
             .filter(|pid| !leaders.contains(pid))
             .filter(|pid| {
                 let reaped =

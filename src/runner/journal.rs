@@ -54,7 +54,7 @@ enum Record {
     },
     Running {
         step: StepId,
-        pid: i32,
+        pid: u32,
         start_time: u64,
     },
     Ended {
@@ -110,7 +110,8 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
             }
             Ok(Record::Running { step, pid, start_time }) => {
                 if let Some(abandoned) = open.get_mut(&step).filter(|_| same_boot) {
-                    abandoned.leader = Pid::from_raw(pid).map(|pid| (pid, start_time));
+                    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                    abandoned.leader = pid.map(|pid| (pid, start_time));
                 }
             }
             Ok(Record::Ended { step, exit }) => {
@@ -158,7 +159,8 @@ impl Journal {
 
     /// Records which process a step's first is.
     pub fn running(&mut self, step: &StepId, pid: Pid, start_time: u64) -> io::Result<()> {
-        self.append(&Record::Running { step: step.clone(), pid: pid.as_raw_nonzero().get(), start_time })
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        self.append(&Record::Running { step: step.clone(), pid, start_time })
     }
 
     /// Records how a step ended.

@@ -3,8 +3,9 @@
 //! A number alone never says which process is meant, as numbers are used again: a [`Process`] is
 //! known by its number and its start time, and is signalled through a pidfd after a look at both.
 
+use std::collections::HashSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -24,11 +25,13 @@ impl Process {
     /// The process that has this number now.
     pub fn read(pid: Pid) -> Option<Self> {
         // See proc_pid_stat(5): the name, in parentheses, may itself have spaces and parentheses.
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let rest = stat.rsplitn(2, |byte| *byte == b')').next()?;
+        // It has some 300 bytes, and one read gives them all.
+        let mut stat = [0; 1024];
+        let count = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
+        let rest = stat.get(..count)?.rsplitn(2, |byte| *byte == b')').next()?;
         let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
         let state = fields.next()?;
-        let mut number = || fields.next().and_then(|field| field.parse().ok()).and_then(Pid::from_raw);
+        let mut number = || fields.next().and_then(pid_from);
         let (parent, group, session) = (number(), number(), number());
         // Field 22 of all; the session is field 6.
         let start_time = fields.nth(15)?.parse().ok()?;
@@ -55,11 +58,17 @@ impl Process {
     }
 }
 
+/// The process number in `text`. The kernel also shows 0, for what is out of sight, and -1, for the
+/// group of a process that is just ending: those are none.
+pub fn pid_from(text: &str) -> Option<Pid> {
+    text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw)
+}
+
 /// All processes, zombies among them.
 pub fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().and_then(Pid::from_raw))
+        .filter_map(|entry| pid_from(entry.ok()?.file_name().to_str()?))
         .filter_map(Process::read)
         .collect()
 }
@@ -68,10 +77,11 @@ pub fn all() -> Vec<Process> {
 pub fn descendants(all: &[Process], roots: &[Pid]) -> Vec<Process> {
     let mut found: Vec<Process> =
         all.iter().filter(|process| roots.contains(&process.pid)).copied().collect();
+    let mut seen: HashSet<Pid> = roots.iter().copied().collect();
     let mut at = 0;
     while let Some(parent) = found.get(at).map(|process| process.pid) {
-        let children = all.iter().filter(|p| p.parent == Some(parent) && !roots.contains(&p.pid));
-        found.extend(children.copied());
+        // Read at different moments, the parents may even form a circle.
+        found.extend(all.iter().filter(|p| p.parent == Some(parent) && seen.insert(p.pid)));
         at += 1;
     }
     found
@@ -87,14 +97,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_number_of_a_process_is_none() {
+        assert_eq!(pid_from("1"), Some(Pid::INIT));
+        for none in ["0", "-1", "self", "", "99999999999"] {
+            assert_eq!(pid_from(none), None);
+        }
+    }
+
+    #[test]
     fn a_process_is_read_and_signalled_only_while_it_is_the_same() {
         let mut child = std::process::Command::new("/bin/sh")
-            .args(["-c", "read line"])
+            .args(["-c", "echo up; read line"])
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .env("MARK", "one")
             .spawn()
             .unwrap();
-        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        // Before it has said something its environment may not be in place.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        let pid = Pid::from_child(&child);
         let process = Process::read(pid).unwrap();
         assert_eq!(process.parent, Some(rustix::process::getpid()));
         assert!(process.has("MARK", "one") && !process.has("MARK", "on"));

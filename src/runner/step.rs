@@ -120,12 +120,14 @@ impl Running {
         family: &Family,
         mut orders: watch::Receiver<Option<Order>>,
     ) -> (ExitStatus, u64) {
-        let (why, mut drain) = self.until_exit(family, &mut orders).await;
+        let (mut why, mut drain) = self.until_exit(family, &mut orders).await;
         // The leader is a zombie now. What it left in the background may still write for a while.
         while !self.output.is_closed() {
             tokio::select! {
-                // What could not be written is said below, or was said before.
-                _ = self.output.closed() => {}
+                // When writing fails the pipe breaks, which may have ended the leader (SIGPIPE).
+                written = self.output.closed() => if let Err(error) = written {
+                    why.get_or_insert(Ended::Lost(error.to_string()));
+                },
                 order = ordered(&mut orders) => drain = drain.min(order.until),
                 () = tokio::time::sleep_until(drain) => break,
             }

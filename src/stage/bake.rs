@@ -80,7 +80,7 @@ impl Stage for Bake {
             }
         };
         if let Some(image) = recipe.found.clone() {
-            self.workspaces.remove(&work.id).await;
+            self.workspaces.remove(&work.id);
             return Ok(outcome(image));
         }
         attempt.check_stop()?;
@@ -115,7 +115,7 @@ impl Stage for Bake {
                 attempt.finish(step, created).await?
             }
         };
-        self.workspaces.remove(&work.id).await;
+        self.workspaces.remove(&work.id);
         Ok(outcome(image))
     }
 

@@ -64,6 +64,8 @@ pub struct Fleet<'a> {
     /// The release it goes to, and the one it came from.
     pub sides: [Option<Side>; 2],
     intents: BTreeSet<Intent>,
+    /// Keys of intents whose instances came and went.
+    ended: BTreeSet<Key>,
     /// As they were observed last.
     instances: BTreeMap<InstanceId, Instance>,
 }
@@ -77,8 +79,8 @@ impl<'a> Fleet<'a> {
             stage: work.id.stage.to_string(),
             key: key.clone(),
         };
-        let (intents, instances) = (BTreeSet::new(), BTreeMap::new());
-        Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, instances }
+        let (intents, ended, instances) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, ended, instances }
     }
 
     /// Recalls the launches that earlier steps of the attempt intended.
@@ -162,7 +164,7 @@ impl<'a> Fleet<'a> {
             ));
         };
         let (version, word, release_of) = (side.version.clone(), side.word, side.release.clone());
-        let intents = self.intents_for(release, &version, word, count);
+        let mut intents = self.intents_for(release, &version, word, count);
         self.intents.extend(intents.iter().cloned());
         let mut noted: Vec<Intent> = step.noted(LAUNCHES).unwrap_or_default();
         if intents.iter().any(|intent| !noted.contains(intent)) {
@@ -170,6 +172,7 @@ impl<'a> Fleet<'a> {
                 .extend(intents.iter().filter(|intent| !noted.contains(intent)).cloned().collect::<Vec<_>>());
             step.note(LAUNCHES, &noted).await?;
         }
+        intents.sort_unstable();
         for intent in intents {
             let launch = Launch {
                 name: self.id.instance_name(&version, intent.n),
@@ -178,9 +181,14 @@ impl<'a> Fleet<'a> {
                 env: release_of.env.clone(),
                 release: release.clone(),
                 tags: Tags { key: intent.key.clone(), ..self.tags.clone() },
-                key: intent.key,
+                key: intent.key.clone(),
             };
             let instance = patiently(|| self.cloud.compute.launch(&launch)).await?;
+            if instance.state == InstanceState::Terminated {
+                // It came and went under this key: the next launch needs a new one.
+                self.ended.insert(intent.key);
+                continue;
+            }
             step.say(&format!("launch {} from {}, at {}", instance.id, launch.image, instance.address));
             self.instances.insert(instance.id.clone(), instance);
         }
@@ -191,7 +199,8 @@ impl<'a> Fleet<'a> {
     /// keys, so that they happen once; then new ones.
     fn intents_for(&self, release: &Digest, version: &str, word: &str, count: u32) -> Vec<Intent> {
         let seen: BTreeSet<&Key> = self.instances.values().map(|instance| &instance.key).collect();
-        let unseen = self.intents.iter().filter(|i| i.release == *release && !seen.contains(&i.key));
+        let open = |i: &&Intent| i.release == *release && !seen.contains(&i.key) && !self.ended.contains(&i.key);
+        let unseen = self.intents.iter().filter(open);
         let mut intents: Vec<Intent> = unseen.take(count as usize).cloned().collect();
         let prefix = self.id.instance_name(version, 0);
         let prefix = prefix.trim_end_matches('0');

@@ -50,7 +50,7 @@ impl Stage for Script {
         }
         let outputs = self.outputs(&workspace, &shell.mask)?;
         let artifacts = self.artifacts(&work, &workspace).await?;
-        self.workspaces.remove(&work.id).await;
+        self.workspaces.remove(&work.id);
         Ok(Outcome { outputs, artifacts, ..Outcome::default() })
     }
 

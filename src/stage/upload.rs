@@ -88,7 +88,7 @@ impl Stage for Upload {
             let written = self.write_manifest(&work, &manifest, &key).await;
             attempt.finish(step, written).await?;
         }
-        self.workspaces.remove(&work.id).await;
+        self.workspaces.remove(&work.id);
         let outputs = [("manifest".to_owned(), self.objects.location(&key))].into();
         Ok(Outcome { outputs, uploaded: upload.artifacts.clone(), ..Outcome::default() })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::Work;
 use crate::artifact::Shelf;
 use crate::ids::AttemptId;
-use crate::run::event::Failure;
+use crate::run::event::{Artifact, Failure};
 use crate::source::{Address, Sources};
 
 /// How long the workspace of a failed attempt stays for somebody to look at, unless the stage is
@@ -66,7 +66,16 @@ impl Workspaces {
         if work.checked_out {
             self.clone_commit(work, &workspace.work()).await?;
         }
-        let (shelf, artifacts, into) = (self.shelf.clone(), work.artifacts.clone(), workspace.work());
+        if !work.artifacts.is_empty() {
+            self.restore(&work.artifacts, workspace.work()).await?;
+        }
+        write(&workspace.output(), b"")?;
+        write(&workspace.ready(), b"")?;
+        Ok(workspace)
+    }
+
+    async fn restore(&self, artifacts: &[Artifact], into: PathBuf) -> Result<(), Failure> {
+        let (shelf, artifacts) = (self.shelf.clone(), artifacts.to_vec());
         blocking(move || {
             for artifact in &artifacts {
                 shelf.restore(&artifact.digest, &into, &artifact.path).map_err(|error| {
@@ -75,10 +84,7 @@ impl Workspaces {
             }
             Ok(())
         })
-        .await?;
-        write(&workspace.output(), b"")?;
-        write(&workspace.ready(), b"")?;
-        Ok(workspace)
+        .await
     }
 
     /// A self-contained clone of the run's commit at `directory`.
@@ -91,20 +97,23 @@ impl Workspaces {
             .map_err(|error| Failure::infrastructure(format!("the commit cannot be cloned: {error}")))
     }
 
-    /// Removes the attempt's workspace: it is not needed any more.
-    pub async fn remove(&self, id: &AttemptId) {
+    /// Removes the attempt's workspace: it is not needed any more. Nobody waits for that; what is
+    /// left when the process ends meanwhile is swept up later.
+    pub fn remove(&self, id: &AttemptId) {
         let workspace = self.at(id);
-        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(workspace.root)).await;
+        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(workspace.root));
     }
 
     /// Removes what earlier attempts of the stage left.
     async fn clear_stage(&self, id: &AttemptId) -> Result<(), Failure> {
         let stage = self.stage_directory(id);
-        blocking(move || match std::fs::remove_dir_all(&stage) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::infrastructure(format!("{} cannot be cleared: {error}", stage.display())))
-            }
-            _ => Ok(()),
+        if !stage.exists() {
+            return Ok(());
+        }
+        blocking(move || {
+            std::fs::remove_dir_all(&stage).map_err(|error| {
+                Failure::infrastructure(format!("{} cannot be cleared: {error}", stage.display()))
+            })
         })
         .await
     }

@@ -35,7 +35,8 @@ impl Live {
             }
         }
         while self.lines.len() < lines.len() {
-            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             let line = ProgressBar::new_spinner().with_style(style);
             self.lines.push(self.screen.add(line));
         }

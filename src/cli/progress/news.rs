@@ -3,15 +3,14 @@
 use jiff::Timestamp;
 
 use crate::cli::shipment;
-use crate::cli::text::{between, clean, clock, commit};
+use crate::cli::text::{between, clean, clock};
 use crate::run::view::{GateView, RunView, StageStatus, StageView, StepStatus};
 
 /// What happened between two views of a run, in the order of time. `place` is added to commands.
 pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &str) -> Vec<String> {
     let mut news: Vec<(Timestamp, String)> = Vec::new();
     if before.is_none() {
-        let branch = view.branch.as_deref().map(|branch| format!(" of {}", clean(branch))).unwrap_or_default();
-        news.push((view.created_at, format!("{} takes {}{branch}", view.run, commit(view.commit.as_ref()))));
+        news.push((view.created_at, begins(view)));
     }
     for (i, stage) in view.stages.iter().enumerate() {
         let old = before.and_then(|before| before.stages.get(i));
@@ -25,7 +24,8 @@ pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &s
     for gate in &view.gates {
         let old = old_gate(before, gate);
         if gate.status != "waiting" && old.is_none_or(|old| old.status != gate.status) {
-            news.push((now, decided(gate)));
+            // Before whatever came of it.
+            news.push((gate.reached_at, decided(gate)));
         }
     }
     // Stable: what happened at the same time stays in the order of the file.
@@ -33,6 +33,13 @@ pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &s
     let mut lines: Vec<String> = news.into_iter().map(|(at, text)| format!("{} {text}", clock(at))).collect();
     lines.extend(gates(before, view, place));
     lines
+}
+
+fn begins(view: &RunView) -> String {
+    let Some(commit) = &view.commit else { return format!("{} begins", view.run) };
+    let branch = view.branch.as_deref().map(|branch| format!(" of {}", clean(branch))).unwrap_or_default();
+    let subject = view.message.as_deref().and_then(|message| message.lines().next()).unwrap_or_default();
+    format!("{} begins with {}{branch}: {}", view.run, commit.short(), clean(subject))
 }
 
 /// The gates that the run has come to, and what waits there.
@@ -74,7 +81,8 @@ fn changes(old: Option<&StageView>, stage: &StageView, now: Timestamp, news: &mu
         && stage.attempt > attempt
         && stage.status == StageStatus::Running
     {
-        let again = if stage.attempt > 1 { format!(" again, attempt {}", stage.attempt) } else { String::new() };
+        let again =
+            if stage.attempt > 1 { format!(" again, attempt {}", stage.attempt) } else { String::new() };
         news.push((started, format!("{name} started{again}")));
     }
     if let Some(step) = stage.steps.iter().rfind(|step| step.status == StepStatus::Running)

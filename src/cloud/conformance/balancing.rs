@@ -1,3 +1,5 @@
+//! Listeners, targets and their health, with real HTTP services and requests.
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

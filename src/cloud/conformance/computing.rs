@@ -1,3 +1,5 @@
+//! Images and instances.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! Objects by name.
+
 use std::path::Path;
 
 use crate::cloud::{Error, Objects};

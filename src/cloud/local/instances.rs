@@ -23,6 +23,9 @@ use super::{Local, ports, tree};
 use crate::cloud::{Error, Instance, InstanceState, Launch, Tags};
 use crate::ids::{Digest, FleetId, ImageId, InstanceId, Key};
 
+#[cfg(test)]
+mod tests;
+
 /// The version of the stored format of [`Record`].
 const FORMAT: u32 = 1;
 
@@ -313,7 +316,7 @@ impl Local {
         let Some(_lock) = place.lock()? else { return Ok(()) };
         let Some(record) = place.record()? else { return Ok(()) };
         let first = Identity::read(&process::registration(&place.0));
-        process::end(&Belongings { first, home: place.home() })?;
+        process::end(&Belongings { first, home: place.home() }, process::GRACE)?;
         tracing::debug!(instance = %id, "{}", place.with_output("terminated".to_owned()));
 
         let ended = self.ended_path(&record.key);

@@ -30,3 +30,18 @@ fn is_free(port: u16) -> bool {
     };
     bind().is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_not_given_out() {
+        let port = free(&BTreeSet::new()).unwrap();
+        assert!(RANGE.contains(&port));
+        let all_others: BTreeSet<u16> = RANGE.filter(|other| *other != port).collect();
+        assert_eq!(free(&all_others), Some(port));
+        let _taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(free(&all_others), None);
+    }
+}

@@ -31,6 +31,14 @@ const FORCE: Duration = Duration::from_secs(10);
 /// Processes waited for at a time; each takes a descriptor. The rest is looked at afterwards.
 const WAITED: usize = 64;
 
+/// `PF_KTHREAD` of Linux's `sched.h`: it has no environment at all.
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// A process shows no environment for an instant while it becomes another program. Looked at so
+/// often, a millisecond apart, until that is over; one that was really started with nothing costs
+/// this much.
+const EXEC_TRIES: usize = 20;
+
 /// Reads its own entry in /proc into the file `$1`, and then becomes the command `$2`. Standard
 /// input is the locked file that says "being started"; it is given back when the entry is written:
 /// whoever gets the lock afterwards knows which process there is, and finding no whole entry knows
@@ -55,10 +63,11 @@ pub(super) struct Identity {
 
 /// What /proc/PID/stat says, see proc_pid_stat(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
+pub(super) struct Stat {
     pid: i32,
     state: char,
     group: i32,
+    flags: u32,
     start: u64,
     /// As wait(2) has it, once it has ended.
     exit: i32,
@@ -76,6 +85,7 @@ impl Stat {
             pid: pid.trim().parse().ok()?,
             state: field(3)?.chars().next()?,
             group: field(5)?.parse().ok()?,
+            flags: field(9)?.parse().ok()?,
             start: field(22)?.parse().ok()?,
             exit: field(52)?.parse().ok()?,
         })
@@ -88,6 +98,22 @@ impl Stat {
     /// It has ended and only its parent has not looked yet.
     fn is_over(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether it was started with this variable.
+    fn carries(&self, variable: &[u8]) -> bool {
+        if self.flags & KERNEL_THREAD != 0 {
+            return false;
+        }
+        for _ in 0..EXEC_TRIES {
+            match fs::read(format!("/proc/{}/environ", self.pid)) {
+                Ok(all) if all.is_empty() => std::thread::sleep(Duration::from_millis(1)),
+                Ok(all) => return all.split(|byte| *byte == 0).any(|entry| entry == variable),
+                // Gone, or another user's, which no instance is.
+                Err(_) => return false,
+            }
+        }
+        false
     }
 }
 
@@ -217,7 +243,7 @@ pub(super) struct Belongings {
 
 impl Belongings {
     /// Everything that is still there and has not ended.
-    fn find(&self) -> Vec<Stat> {
+    pub(super) fn find(&self) -> Vec<Stat> {
         let marker = [b"HOME=", self.home.as_os_str().as_encoded_bytes()].concat();
         let first = self.first.as_ref().and_then(Identity::stat);
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -229,7 +255,7 @@ impl Belongings {
             .filter(|stat| !stat.is_over())
             .filter(|stat| {
                 // While its first process is there, in whatever state, the group is the instance's.
-                first.is_some_and(|first| stat.group == first.pid) || carries(stat.pid, &marker)
+                first.is_some_and(|first| stat.group == first.pid) || stat.carries(&marker)
             })
             .collect()
     }
@@ -251,11 +277,6 @@ impl Belongings {
     }
 }
 
-fn carries(pid: i32, marker: &[u8]) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == marker)
-}
-
 /// A descriptor of exactly this process; `None` when it is gone.
 fn handle(member: &Stat) -> Result<Option<OwnedFd>, Errno> {
     let Some(number) = Pid::from_raw(member.pid) else { return Ok(None) };
@@ -268,13 +289,13 @@ fn handle(member: &Stat) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Ends all of it: SIGTERM, after [`GRACE`] SIGKILL. Answers when nothing is left.
+/// Ends all of it: SIGTERM, and after the grace SIGKILL. Answers when nothing is left.
 ///
 /// # Errors
 /// [`Error::Failed`] when something survives SIGKILL.
-pub(super) fn end(of: &Belongings) -> Result<(), Error> {
+pub(super) fn end(of: &Belongings, grace: Duration) -> Result<(), Error> {
     let mut told: BTreeSet<(i32, u64)> = BTreeSet::new();
-    let grace = Instant::now() + GRACE;
+    let grace = Instant::now() + grace;
     while Instant::now() < grace {
         let members = of.find();
         if members.is_empty() {
@@ -329,36 +350,4 @@ fn wait(members: &[Stat], deadline: Instant) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_may_have_any_name() {
-        let rest = "S 1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 17 \
-                    0 0 0 0 0 0 1 1 1 1 1 1 1 768";
-        let stat = Stat::parse(&format!("42 (a) (b) S 7) {rest}")).unwrap();
-        assert_eq!(stat, Stat { pid: 42, state: 'S', group: 77, start: 123456, exit: 768 });
-        assert_eq!(told(stat.exit), "it ended with exit code 3");
-        assert_eq!(told(9), "it was killed by signal 9");
-        assert_eq!(Stat::parse("42 (half"), None);
-    }
-
-    #[test]
-    fn half_a_registration_is_none() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = registration(directory.path());
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let whole = format!("{}\n{stat}", boot().unwrap());
-        for length in 0..whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(Identity::read(&path), None, "{length}");
-        }
-        fs::write(&path, &whole).unwrap();
-        let identity = Identity::read(&path).unwrap();
-        assert_eq!(identity.life(directory.path()), Life::Running);
-        let later = Identity { start: identity.start + 1, ..identity.clone() };
-        assert_eq!(later.life(directory.path()), Life::Over { how: None });
-        let other_boot = Identity { boot: "another".to_owned(), ..identity };
-        assert_eq!(other_boot.life(directory.path()), Life::Over { how: None });
-    }
-}
+mod tests;

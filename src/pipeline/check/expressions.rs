@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::super::expression::{Expression, ParseError, Reference, Template};
+use super::super::expression::{Expression, ParseError, Reference, Template, VALUE_LIMIT};
 use super::super::spec::{Stage, Text};
 use super::super::text;
+use super::super::yaml::Locator;
 use super::Check;
 
 /// Variables that the runner sets for every step; see "What a shell stage gets" in `windlass reference`.
@@ -25,7 +26,8 @@ impl<'a> Check<'a> {
                     Err(errors) => self.unreadable(condition, errors),
                 }
             }
-            for (_, value) in &stage.env {
+            // One that is too long is a problem already.
+            for (_, value) in stage.env.iter().filter(|(_, value)| value.text.len() <= VALUE_LIMIT) {
                 match Template::parse(value.text) {
                     Ok(parsed) => self.references(place, value, parsed.references(), ordered),
                     Err(errors) => self.unreadable(value, errors),
@@ -36,8 +38,9 @@ impl<'a> Check<'a> {
     }
 
     fn unreadable(&mut self, text: &Text<'a>, errors: Vec<ParseError>) {
+        let locator = text.node.locator(self.source);
         for error in errors {
-            let at = self.within(text, &error.at);
+            let at = within(&locator, &error.at);
             let problem = match &error.unknown {
                 Some((word, known)) => self.problems.unknown(at, error.message, word, known.iter().copied()),
                 None => self.problems.error(at, error.message),
@@ -53,8 +56,9 @@ impl<'a> Check<'a> {
         found: Vec<(&Reference, Range<usize>)>,
         ordered: bool,
     ) {
+        let locator = text.node.locator(self.source);
         for (reference, at) in found {
-            let at = self.within(text, &at);
+            let at = within(&locator, &at);
             match reference {
                 Reference::Param(name) => self.param(at, name),
                 Reference::Output { stage, .. } | Reference::Status { stage } => {
@@ -118,14 +122,14 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
 
-    /// Bytes of the file for bytes of a value.
-    fn within(&self, text: &Text<'a>, at: &Range<usize>) -> Range<usize> {
-        let start = text.node.locate(self.source, at.start);
-        let end = match at.end > at.start {
-            true => text.node.locate(self.source, at.end - 1) + 1,
-            false => start,
-        };
-        start..end.max(start)
-    }
+/// Bytes of the file for bytes of a value.
+fn within(locator: &Locator, at: &Range<usize>) -> Range<usize> {
+    let start = locator.locate(at.start);
+    let end = match at.end > at.start {
+        true => locator.locate(at.end - 1) + 1,
+        false => start,
+    };
+    start..end.max(start)
 }

@@ -1,0 +1,293 @@
+//! One turn of a run's driver: what happened is folded in, `decide` has its say, and all of it is
+//! written down. Nothing here acts on the world outside the store.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::drive::{Driver, End, Input, STORE_PAUSE};
+use super::slots::Slot;
+use super::Error;
+use crate::ids::{EnvironmentName, FleetId, RunId};
+use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
+use crate::run::command;
+use crate::run::decide::{self, Decision, Facts, decide};
+use crate::run::event::{Failure, FleetEvent, RunEvent};
+use crate::run::fold::Illegal;
+use crate::run::state::{Hold, StepPhase};
+use crate::store;
+
+/// What a turn wants written.
+#[derive(Default)]
+struct Draft {
+    events: Vec<(Timestamp, RunEvent)>,
+    fleets: BTreeMap<FleetId, Vec<(Timestamp, FleetEvent)>>,
+    /// The answers to the requests and entries, to be given when all is durable.
+    answers: Vec<Result<(), command::Refusal>>,
+    acknowledged: Vec<Result<(), Failure>>,
+    decision: Decision,
+    slots: Vec<Slot>,
+}
+
+impl Driver {
+    /// Takes in what happened, decides, writes it all down, and only then acts.
+    pub(super) async fn turn(&mut self, input: &mut Input) -> Result<Decision, Error> {
+        let mut pause = STORE_PAUSE.0;
+        let draft = loop {
+            match self.write(input).await {
+                Ok(draft) => break draft,
+                Err(Error::Journal(journal::Error::Store(store::Error::Conflict { .. }))) => {}
+                Err(Error::Journal(journal::Error::Store(
+                    error @ (store::Error::Full { .. } | store::Error::Failed { .. }),
+                ))) => {
+                    tracing::error!(run = %self.run, %error, "the journal cannot be written; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(STORE_PAUSE.1);
+                }
+                Err(error) => return Err(error),
+            }
+            // What was folded in was not written, or somebody else wrote: start from what is stored.
+            if let Err(error) = self.reload().await {
+                tracing::error!(run = %self.run, %error, "the journal cannot be read; trying again");
+            }
+        };
+        let answers = input.requests.drain(..).zip(draft.answers);
+        answers.for_each(|(request, answer)| drop(request.answer.send(answer)));
+        let acknowledged = input.entries.drain(..).zip(draft.acknowledged);
+        acknowledged.for_each(|(entry, answer)| drop(entry.done.send(answer)));
+        for end in input.ends.drain(..) {
+            match end {
+                End::Attempt { stage, attempt, .. } => {
+                    if self.active.get(&stage).is_some_and(|active| active.attempt == attempt) {
+                        self.active.remove(&stage);
+                    }
+                }
+                End::Survey { environment, .. } => drop(self.surveys.remove(&environment)),
+            }
+        }
+        if draft.fleets.values().flatten().any(|(_, event)| matches!(event, FleetEvent::Released { .. })) {
+            self.shared.released.notify_waiters();
+        }
+        self.act(&draft.decision, draft.slots);
+        Ok(draft.decision)
+    }
+
+    /// Folds in what happened and what `decide` says to it, and appends that. The state is ahead of
+    /// the journal when this fails.
+    async fn write(&mut self, input: &Input) -> Result<Draft, Error> {
+        let now = self.shared.parts.clock.now();
+        let expected = self.state.sequence;
+        let before: BTreeMap<FleetId, u64> =
+            self.fleets.iter().map(|(fleet, state)| (fleet.clone(), state.sequence)).collect();
+        let mut draft = Draft::default();
+        self.take_in(now, input, &mut draft);
+        let mut entered: BTreeMap<FleetId, u64> = before;
+        loop {
+            self.decide(now, &mut draft)?;
+            if !self.enter(now, &mut draft, &mut entered).await? {
+                break;
+            }
+        }
+        self.waits = draft.decision.waits.clone();
+        let mut batch = Vec::new();
+        if !draft.events.is_empty() {
+            batch.push(run_append(&self.state, &self.waits, expected, draft.events.clone()));
+        }
+        for (fleet, events) in &draft.fleets {
+            let expected = entered.get(fleet).copied().unwrap_or(0);
+            batch.push(fleet_append(fleet, expected, events.clone()));
+        }
+        if !batch.is_empty() {
+            self.shared.parts.store.append(batch).await?;
+        }
+        Ok(draft)
+    }
+
+    fn take_in(&mut self, now: Timestamp, input: &Input, draft: &mut Draft) {
+        for entry in &input.entries {
+            let mut done = self.fold_all(now, &entry.events, draft);
+            if done.is_ok() {
+                for (fleet, event) in &entry.fleet {
+                    match self.fleets.get_mut(fleet) {
+                        Some(state) => {
+                            state.apply(now, event);
+                            draft.fleets.entry(fleet.clone()).or_default().push((now, event.clone()));
+                        }
+                        None => done = Err(Failure::infrastructure(format!("the run does not hold {fleet}"))),
+                    }
+                }
+            }
+            draft.acknowledged.push(done);
+        }
+        for end in &input.ends {
+            let taken = match end {
+                End::Attempt { stage, attempt, events, end } => {
+                    let settled = decide::settle(&self.state, *stage, *attempt, end.clone());
+                    self.fold_all(now, events, draft).and_then(|()| self.fold_all(now, &[settled], draft))
+                }
+                End::Survey { environment, stage, shipment } => {
+                    let stage = self.state.pipeline.stages[*stage].name.clone();
+                    let (environment, shipment) = (environment.clone(), shipment.clone());
+                    self.fold_all(now, &[RunEvent::GateReached { environment, stage, shipment }], draft)
+                }
+            };
+            if let Err(failure) = taken {
+                tracing::warn!(run = %self.run, %failure, "something that ended does not fit the journal");
+            }
+        }
+        for request in &input.requests {
+            let answer = command::carry_out(&self.state, &request.act, &request.actor);
+            let answer = answer.map(|events| {
+                if let Err(failure) = self.fold_all(now, &events, draft) {
+                    tracing::warn!(run = %self.run, %failure, "an act does not fit the journal");
+                }
+            });
+            draft.answers.push(answer);
+        }
+    }
+
+    /// Folds in events, each unless it is there already.
+    fn fold_all(&mut self, now: Timestamp, events: &[RunEvent], draft: &mut Draft) -> Result<(), Failure> {
+        for event in events {
+            if self.state.reflects(event) {
+                continue;
+            }
+            self.state.apply(now, event).map_err(|illegal| Failure::infrastructure(illegal.to_string()))?;
+            draft.events.push((now, event.clone()));
+        }
+        Ok(())
+    }
+
+    /// Asks `decide` until it has nothing more to say.
+    fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
+        let slots = self.shared.parts.slots.clone();
+        loop {
+            let taken = draft.slots.len() as u32;
+            let mut facts = Facts { now, free_slots: 0, slots: slots.capacity(), places: &self.places };
+            let mut decision = decide(&self.state, &facts);
+            let granted = slots.take(decision.slots_wanted);
+            if !granted.is_empty() {
+                facts.free_slots = granted.len() as u32;
+                decision = decide(&self.state, &facts);
+            }
+            for event in &decision.events {
+                self.state.apply(now, event).map_err(|broken| illegal(&self.run, broken))?;
+                if let RunEvent::EnvironmentLeft { environment } = event {
+                    self.leave(now, environment, draft);
+                }
+                draft.events.push((now, event.clone()));
+            }
+            draft.slots.extend(granted);
+            let more = !decision.events.is_empty();
+            decision.slots_taken += taken;
+            draft.decision = decision;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn leave(&mut self, now: Timestamp, environment: &EnvironmentName, draft: &mut Draft) {
+        let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
+        if let Some(mut state) = self.fleets.remove(&fleet) {
+            let event = FleetEvent::Released { run: self.run.clone() };
+            state.apply(now, &event);
+            draft.fleets.entry(fleet).or_default().push((now, event));
+        }
+    }
+
+    /// Takes hold of the fleets that `decide` asks for. Answers whether there is more to decide.
+    async fn enter(
+        &mut self,
+        now: Timestamp,
+        draft: &mut Draft,
+        expected: &mut BTreeMap<FleetId, u64>,
+    ) -> Result<bool, Error> {
+        for place in self.places.values_mut() {
+            place.held = None;
+        }
+        let mut held = false;
+        for (environment, stage) in std::mem::take(&mut draft.decision.enter) {
+            let Some(place) = self.places.get(&environment) else { continue };
+            let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
+            if place.has_fleet && !self.fleets.contains_key(&fleet) {
+                let mut state = load_fleet(self.shared.parts.store.as_ref(), &fleet).await?;
+                if let Some(holder) = state.holder.clone().filter(|holder| *holder != self.run) {
+                    let reason = self.held_by(&fleet, &holder).await;
+                    if let Some(place) = self.places.get_mut(&environment) {
+                        place.held = Some(reason);
+                    }
+                    held = true;
+                    continue;
+                }
+                expected.insert(fleet.clone(), state.sequence);
+                let event = FleetEvent::Held { run: self.run.clone(), service: self.run.pipeline.clone() };
+                state.apply(now, &event);
+                draft.fleets.entry(fleet.clone()).or_default().push((now, event));
+                self.fleets.insert(fleet, state);
+            }
+            let stage = self.state.pipeline.stages[stage].name.clone();
+            let event = RunEvent::EnvironmentEntered { environment, stage };
+            self.state.apply(now, &event).map_err(|broken| illegal(&self.run, broken))?;
+            draft.events.push((now, event));
+            return Ok(true);
+        }
+        if held {
+            // Once more, so that what waits says for whom. It asks for nothing that is held.
+            self.decide(now, draft)?;
+        }
+        Ok(false)
+    }
+
+    /// Who holds the fleet, and what they are doing with it.
+    async fn held_by(&self, fleet: &FleetId, holder: &RunId) -> String {
+        let Ok(state) = load_run(self.shared.parts.store.as_ref(), holder).await else {
+            return format!("waiting for {fleet}: {holder} holds it");
+        };
+        if self.shared.runs().get(holder).is_none() {
+            return format!(
+                "waiting for {fleet}: {holder} holds it and was interrupted; \
+                 windlass resume {holder} carries it on"
+            );
+        }
+        let doing = state.running().find_map(|i| {
+            let step = state.stages[i].attempts.last()?.steps.last()?;
+            (step.phase == StepPhase::Running).then(|| format!("is at “{}”", step.name))
+        });
+        let promoted = state.gates.get(&fleet.environment).and_then(|gate| gate.promoted.as_ref());
+        let promoted = promoted.map(|(at, actor)| format!(", promoted by {} at {at:.0}", actor.name));
+        format!(
+            "waiting for {fleet}: {holder} {}{}",
+            doing.unwrap_or_else(|| "holds it".to_owned()),
+            promoted.unwrap_or_default()
+        )
+    }
+
+    async fn reload(&mut self) -> Result<(), Error> {
+        self.state = load_run(self.shared.parts.store.as_ref(), &self.run).await?;
+        self.load_fleets().await
+    }
+
+    pub(super) async fn load_fleets(&mut self) -> Result<(), Error> {
+        self.fleets.clear();
+        for (environment, gate) in &self.state.gates {
+            let has_fleet = self.places.get(environment).is_some_and(|place| place.has_fleet);
+            if gate.hold == Hold::Held && has_fleet {
+                let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
+                let state = load_fleet(self.shared.parts.store.as_ref(), &fleet).await?;
+                if state.holder.as_ref() != Some(&self.run) {
+                    let why = "the journal of the fleet that it holds does not say so";
+                    let broken =
+                        Illegal::Order { event: "environment_entered", what: fleet.to_string(), why };
+                    return Err(illegal(&self.run, broken));
+                }
+                self.fleets.insert(fleet, state);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn illegal(run: &RunId, illegal: Illegal) -> Error {
+    Error::Journal(journal::Error::Illegal { run: run.clone(), illegal })
+}

@@ -1,0 +1,13 @@
+//! Stories over the real program: what people type, what they see, and what stays behind.
+
+#[path = "cli/here.rs"]
+mod here;
+
+#[path = "cli/acts.rs"]
+mod acts;
+#[path = "cli/endings.rs"]
+mod endings;
+#[path = "cli/input.rs"]
+mod input;
+#[path = "cli/runs.rs"]
+mod runs;
