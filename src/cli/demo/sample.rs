@@ -108,6 +108,6 @@ mod tests {
         let repository = git2::Repository::open(directory.path()).unwrap();
         let head = repository.head().unwrap().peel_to_commit().unwrap();
         assert_eq!(head.parent_count(), 1);
-        assert_eq!(repository.head().unwrap().shorthand(), Some("main"));
+        assert_eq!(repository.head().unwrap().shorthand().unwrap(), "main");
     }
 }
