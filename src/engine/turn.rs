@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::Error;
 use super::drive::{Driver, End, Input, STORE_PAUSE};
 use super::slots::Slot;
-use super::Error;
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
 use crate::run::command;

@@ -286,10 +286,8 @@ fn passes(
         }
         if state.origin.promote.covers(environment) {
             // Decided beforehand, by whoever started the run: there is nobody to wait for.
-            let promoted = RunEvent::Promoted {
-                environment: environment.clone(),
-                actor: Actor::command_line_policy(),
-            };
+            let promoted =
+                RunEvent::Promoted { environment: environment.clone(), actor: Actor::command_line_policy() };
             if gate.reached.is_some() && !decision.events.contains(&promoted) {
                 decision.events.push(promoted);
             }

@@ -48,11 +48,7 @@ impl RunState {
         let graph = Graph::new(&pipeline);
         let count = pipeline.stages.len();
         let unmet: Vec<u32> = (0..count).map(|i| graph.needs(i).len() as u32).collect();
-        let index = Indexes {
-            unmet,
-            open: count,
-            ..Indexes::default()
-        };
+        let index = Indexes { unmet, open: count, ..Indexes::default() };
         let names = pipeline.stages.iter().enumerate().map(|(i, stage)| (stage.name.clone(), i)).collect();
         let mut gates = BTreeMap::new();
         for (i, stage) in pipeline.stages.iter().enumerate() {
@@ -128,7 +124,12 @@ impl RunState {
         match event {
             RunEvent::Created { .. } => return Err(Illegal::BeganTwice),
             RunEvent::AttemptStarted { stage, attempt, inputs } => {
-                let i = self.push_attempt("attempt_started", stage, *attempt, AttemptState::new(inputs.clone(), at))?;
+                let i = self.push_attempt(
+                    "attempt_started",
+                    stage,
+                    *attempt,
+                    AttemptState::new(inputs.clone(), at),
+                )?;
                 self.move_to(i, Phase::Running);
             }
             RunEvent::AttemptRefused { stage, attempt, failure } => {
@@ -397,7 +398,9 @@ impl RunState {
     fn phase_after(&self, i: usize, failure: &Failure) -> Phase {
         match failure.cause {
             Cause::Cancelled => Phase::Cancelled,
-            cause if self.cancel.is_none() && self.may_retry(i, cause) => Phase::Retrying { not_before: None },
+            cause if self.cancel.is_none() && self.may_retry(i, cause) => {
+                Phase::Retrying { not_before: None }
+            }
             _ => Phase::Failed,
         }
     }

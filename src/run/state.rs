@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{
-    Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment,
-};
+use super::event::{Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment};
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::graph::Graph;
 use crate::pipeline::model::{Pipeline, Stage};

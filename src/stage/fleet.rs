@@ -199,7 +199,8 @@ impl<'a> Fleet<'a> {
     /// keys, so that they happen once; then new ones.
     fn intents_for(&self, release: &Digest, version: &str, word: &str, count: u32) -> Vec<Intent> {
         let seen: BTreeSet<&Key> = self.instances.values().map(|instance| &instance.key).collect();
-        let open = |i: &&Intent| i.release == *release && !seen.contains(&i.key) && !self.ended.contains(&i.key);
+        let open =
+            |i: &&Intent| i.release == *release && !seen.contains(&i.key) && !self.ended.contains(&i.key);
         let unseen = self.intents.iter().filter(open);
         let mut intents: Vec<Intent> = unseen.take(count as usize).cloned().collect();
         let prefix = self.id.instance_name(version, 0);

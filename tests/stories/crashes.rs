@@ -210,7 +210,7 @@ fn killed_at_the_gate_and_promoted_later() {
 fn killed_again_and_again() {
     let world = World::new();
     let mut driver = world.run(&["--promote", "all"]);
-    driver.says("shop/1 takes");
+    driver.says("shop/1 begins");
     let (mut said, mut kills) = (0, 0);
     // A resumed run begins with what happened before, so it has to say more than the last did.
     while driver.says_lines(said + 1) {

@@ -5,7 +5,12 @@
 //! of them is left. None of them waits for a time to pass: each waits for something to be seen, up to
 //! a deadline.
 
+mod company;
 mod crashes;
 mod delivery;
+mod documents;
+mod faults;
+mod gates;
+mod rollouts;
 mod support;
 mod swaps;

@@ -115,7 +115,10 @@ async fn ask(address: SocketAddr, stop: CancellationToken, sent: Arc<AtomicU64>)
 type Sender = SendRequest<Empty<Bytes>>;
 
 /// One request, on the connection that is there or on a new one.
-async fn get(connection: &mut Option<Sender>, address: SocketAddr) -> Result<u16, Box<dyn std::error::Error + Send + Sync>> {
+async fn get(
+    connection: &mut Option<Sender>,
+    address: SocketAddr,
+) -> Result<u16, Box<dyn std::error::Error + Send + Sync>> {
     let mut kept = connection.take();
     if let Some(sender) = &mut kept
         && sender.ready().await.is_err()
@@ -132,7 +135,8 @@ async fn get(connection: &mut Option<Sender>, address: SocketAddr) -> Result<u16
             sender
         }
     };
-    let request = hyper::Request::get("/").header(hyper::header::HOST, address.to_string()).body(Empty::new())?;
+    let request =
+        hyper::Request::get("/").header(hyper::header::HOST, address.to_string()).body(Empty::new())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status().as_u16();
     answer.into_body().collect().await?;

@@ -72,9 +72,13 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let house = House::open(&data, "windlass demo", &settings).await?;
     let shutdown = CancellationToken::new();
     let listener = ipc::listen(&house.data, http::SOCKET)?;
-    let serving = tokio::spawn(http::serve(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
+    let serving =
+        tokio::spawn(http::serve(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
     let demo = Demo {
-        progress: Progress::new(if args.json { Target::Stderr } else { Target::Stdout }, format!(" --data {}", data.display())),
+        progress: Progress::new(
+            if args.json { Target::Stderr } else { Target::Stdout },
+            format!(" --data {}", data.display()),
+        ),
         signals: Signals::new()?,
         pipeline_path: data.join("storefront.yaml"),
         settings_path,
@@ -161,7 +165,8 @@ impl Demo {
         promote: Promote,
         traffic: Option<(SocketAddr, tokio::sync::oneshot::Sender<Seen>)>,
     ) -> Result<Followed, Error> {
-        let address = Address::parse(&self.repository.display().to_string(), Path::new("/")).map_err(Error::world)?;
+        let address =
+            Address::parse(&self.repository.display().to_string(), Path::new("/")).map_err(Error::world)?;
         let commit = self.house.sources.resolve(&address, &Want::Head).await.map_err(Error::world)?;
         let origin = Origin {
             pipeline: sample::PIPELINE.to_owned(),
@@ -186,7 +191,8 @@ impl Demo {
         }
         let cancel = || cancel(self.house.engine.clone(), run.clone()).boxed();
         let followed =
-            follow(&run, views(CancellationToken::new()), cancel, &mut self.progress, &mut self.signals).await;
+            follow(&run, views(CancellationToken::new()), cancel, &mut self.progress, &mut self.signals)
+                .await;
         match followed {
             Followed::Ended(view) => {
                 self.progress.finish(&view);
