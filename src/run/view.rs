@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::decide::{WaitKind, Waits};
+use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Image, Shipment};
 use super::state::{AttemptState, Hold, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
@@ -242,7 +242,8 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
             && gate.rejected.is_none()
             && gate.hold == Hold::NotYet
     });
-    if at_a_gate || waits.stages.values().any(|wait| wait.kind != WaitKind::Slot) {
+    let waits_long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry);
+    if at_a_gate || waits.stages.values().any(waits_long) {
         return Status::Waiting;
     }
     match state.stages.iter().all(|stage| stage.attempts.is_empty()) {
@@ -256,8 +257,8 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let wait = waits.of(state, i);
     let status = match (&stage_state.phase, wait.map(|wait| wait.kind)) {
         (Phase::Pending, Some(WaitKind::Slot)) => StageStatus::Queued,
-        (Phase::Pending, Some(_)) => StageStatus::Waiting,
-        (Phase::Pending, None) => StageStatus::Pending,
+        (Phase::Pending, Some(WaitKind::Gate | WaitKind::Retry)) => StageStatus::Waiting,
+        (Phase::Pending, Some(WaitKind::Survey) | None) => StageStatus::Pending,
         (Phase::Running, _) => StageStatus::Running,
         (Phase::Retrying { .. }, _) => StageStatus::Retrying,
         (Phase::Succeeded, _) => StageStatus::Succeeded,

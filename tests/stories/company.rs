@@ -50,6 +50,7 @@ fn whoever_followed_takes_over_when_the_holder_is_killed() {
     world.version(2);
     let second = world.run(&["--promote", "all"]);
     second.says("shop/2 is driven by process");
+    second.says("shop/2 begins");
     first.kill();
     second.says("going on with it");
     world.release("test");
