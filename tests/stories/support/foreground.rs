@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Signal, kill, signal};
 
 /// A command that is under way. Killed when it is dropped.
 pub struct Foreground {
     child: Child,
+    patience: Duration,
     said: Arc<Said>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -45,7 +46,13 @@ impl Foreground {
         let said = Arc::new(Said::default());
         let out = read(child.stdout.take().unwrap(), said.clone(), |lines| &mut lines.out);
         let err = read(child.stderr.take().unwrap(), said.clone(), |lines| &mut lines.err);
-        Self { child, said, readers: vec![out, err] }
+        Self { child, patience: PATIENCE, said, readers: vec![out, err] }
+    }
+
+    /// The same, waited for so long.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     pub fn pid(&self) -> i32 {
@@ -55,7 +62,7 @@ impl Foreground {
     /// Waits until a line has `text`, and answers that line.
     #[track_caller]
     pub fn says(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let mut lines = self.said.lines.lock().unwrap();
         loop {
             let found = lines.out.iter().chain(&lines.err).find(|line| line.contains(text));
@@ -77,7 +84,7 @@ impl Foreground {
     pub fn says_lines(&self, count: usize) -> bool {
         let lines = self.said.lines.lock().unwrap();
         let wait = |lines: &mut Lines| lines.out.len() < count && lines.ended < 2;
-        let (lines, late) = self.said.more.wait_timeout_while(lines, PATIENCE, wait).unwrap();
+        let (lines, late) = self.said.more.wait_timeout_while(lines, self.patience, wait).unwrap();
         assert!(!late.timed_out(), "it said only:\n{}", lines.out.join("\n"));
         lines.ended < 2
     }
@@ -97,7 +104,8 @@ impl Foreground {
     pub fn ended(mut self) -> Ended {
         let said = self.said.clone();
         let lines = said.lines.lock().unwrap();
-        let (lines, late) = said.more.wait_timeout_while(lines, PATIENCE, |lines| lines.ended < 2).unwrap();
+        let (lines, late) =
+            said.more.wait_timeout_while(lines, self.patience, |lines| lines.ended < 2).unwrap();
         assert!(!late.timed_out(), "it does not end:\n{}\n{}", lines.out.join("\n"), lines.err.join("\n"));
         drop(lines);
         self.finish()
