@@ -110,6 +110,8 @@ pub struct Wait {
 pub enum WaitKind {
     /// For a slot.
     Slot,
+    /// Until it is known what a promotion would ship: nobody can decide before that.
+    Survey,
     /// At a gate, or for a fleet.
     Gate,
     /// For the next attempt's time.
@@ -304,12 +306,15 @@ fn passes(
     if place.asks == Asks::Promotion && gate.promoted.is_none() {
         if gate.reached.is_none() {
             decision.survey.push((environment.clone(), i));
+            let reason = format!("waiting to know what a promotion to {environment} would ship");
+            decision.wait(i, WaitKind::Survey, reason);
+            return false;
         }
         if state.origin.promote.covers(environment) {
             // Decided beforehand, by whoever started the run: there is nobody to wait for.
             let promoted =
                 RunEvent::Promoted { environment: environment.clone(), actor: Actor::command_line_policy() };
-            if gate.reached.is_some() && !decision.events.contains(&promoted) {
+            if !decision.events.contains(&promoted) {
                 decision.events.push(promoted);
             }
             return false;

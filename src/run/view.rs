@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::decide::{WaitKind, Waits};
+use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Image, Shipment};
 use super::state::{AttemptState, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
@@ -238,9 +238,10 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
     }
     let at_a_gate = state.gates.values().any(|gate| gate.undecided().is_some());
     let started = state.stages.iter().any(|stage| !stage.attempts.is_empty());
-    let for_slots = waits.plain.is_some() || waits.stages.values().any(|wait| wait.kind == WaitKind::Slot);
-    let for_else = waits.stages.values().any(|wait| wait.kind != WaitKind::Slot);
-    match (started, at_a_gate || for_else, for_slots) {
+    let long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry);
+    let for_long = waits.stages.values().any(long);
+    let soon = waits.plain.is_some() || waits.stages.values().any(|wait| !long(wait));
+    match (started, at_a_gate || for_long, soon) {
         (_, true, _) => Status::Waiting,
         (false, false, _) => Status::Queued,
         (true, false, true) => Status::Running,
@@ -254,8 +255,8 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let wait = waits.of(state, i);
     let status = match (&stage_state.phase, wait.map(|wait| wait.kind)) {
         (Phase::Pending, Some(WaitKind::Slot)) => StageStatus::Queued,
-        (Phase::Pending, Some(_)) => StageStatus::Waiting,
-        (Phase::Pending, None) => StageStatus::Pending,
+        (Phase::Pending, Some(WaitKind::Gate | WaitKind::Retry)) => StageStatus::Waiting,
+        (Phase::Pending, Some(WaitKind::Survey) | None) => StageStatus::Pending,
         (Phase::Running, _) => StageStatus::Running,
         (Phase::Retrying { .. }, _) => StageStatus::Retrying,
         (Phase::Succeeded, _) => StageStatus::Succeeded,

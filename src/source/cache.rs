@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::command::Git;
@@ -72,14 +73,25 @@ impl Cache {
         Error::Git { action: READ, address: self.address.clone(), message: message.to_string() }
     }
 
-    /// Points a reference of our own at a commit that is here.
+    /// Points a reference of our own at a commit that is here. Only for whoever holds the data
+    /// directory.
     pub fn point(&self, name: &str, commit: &CommitSha) -> Result<(), Error> {
+        static ALONE: Mutex<()> = Mutex::new(());
         let unreadable = |error: git2::Error| self.unreadable(error.message());
         let repository = self.open()?;
         let id = git2::Oid::from_str(commit.as_str()).map_err(unreadable)?;
         repository.find_commit(id).map_err(unreadable)?;
-        repository.reference(name, id, true, "run").map_err(unreadable)?;
-        Ok(())
+        let write = || repository.reference(name, id, true, "run").map(drop);
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = match write() {
+            // Nobody else writes it now: a process left it locked that was killed in the middle of it.
+            Err(error) if error.code() == git2::ErrorCode::Locked => {
+                let _ = std::fs::remove_file(self.path().join(format!("{name}.lock")));
+                write()
+            }
+            written => written,
+        };
+        written.map_err(unreadable)
     }
 
     /// Brings the cache up to date with the source, and what is wanted beside its branches.

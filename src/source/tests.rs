@@ -360,6 +360,18 @@ async fn a_pinned_commit_outlives_its_branch() {
 }
 
 #[tokio::test]
+async fn a_pin_that_was_cut_short_is_made_again() {
+    let (repo, data) = (Repo::new(), Data::new());
+    let commit = data.resolve(&repo, Want::Head).await;
+    // What a process leaves that is killed in the middle of writing the reference.
+    let runs = data.cache(&repo).join("refs/windlass/runs/shop");
+    std::fs::create_dir_all(&runs).unwrap();
+    std::fs::write(runs.join("7.lock"), "").unwrap();
+    data.sources.pin(&repo.address(), &"shop/7".parse().unwrap(), &commit.sha).await.unwrap();
+    assert_eq!(std::fs::read_to_string(runs.join("7")).unwrap().trim(), commit.sha.as_str());
+}
+
+#[tokio::test]
 async fn a_damaged_cache_heals() {
     let (repo, data) = (Repo::new(), Data::new());
     let commit = data.resolve(&repo, Want::Head).await;

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -e
+cc -Wall -Wextra -Werror -o prices-test tests/prices.c src/prices.c
+./prices-test

@@ -1,0 +1,3 @@
+"""A small HTTP service that needs nothing but Python itself."""
+
+VERSION = "1"
