@@ -79,17 +79,6 @@ pub async fn list(
         if current.is_none() && rollout.is_none() && state.holder.is_none() && instances.is_empty() {
             continue;
         }
-        let waits = runs.iter().filter_map(|run| {
-            let here = run.run.pipeline == row.fleet.service;
-            let reason = run
-                .waiting_for
-                .as_ref()
-                .filter(|why| here && why.contains(row.fleet.environment.as_str()))?;
-            Some(match driven(&run.run) {
-                true => format!("{}: {reason}", run.run),
-                false => format!("{0} was interrupted while it waited: windlass resume {0}", run.run),
-            })
-        });
         let name = current.map(|current| current.image.name.clone());
         let prefix = format!("{}-", row.fleet.service);
         views.push(FleetView {
@@ -109,10 +98,24 @@ pub async fn list(
                 to: rollout.to.image.name.clone(),
                 started_at: rollout.started_at,
             }),
-            waiting: waits.collect(),
+            waiting: Vec::new(),
             service: row.fleet.service,
             environment: row.fleet.environment,
         });
+    }
+    for run in &runs {
+        let Some(reason) = &run.waiting_for else { continue };
+        let said = match driven(&run.run) {
+            true => format!("{}: {reason}", run.run),
+            false => format!("{0} was interrupted while it waited: windlass resume {0}", run.run),
+        };
+        // Where it waits for; a fleet that is not there yet has no place of its own.
+        let of_service = |view: &&mut FleetView| view.service == run.run.pipeline;
+        let named = |view: &FleetView| reason.contains(view.environment.as_str());
+        let there = views.iter().any(|view| view.service == run.run.pipeline && named(view));
+        for view in views.iter_mut().filter(of_service).filter(|view| !there || named(view)) {
+            view.waiting.push(said.clone());
+        }
     }
     Ok(views)
 }

@@ -213,6 +213,7 @@ impl Rollout<'_, '_> {
         self.fleet.recall(&attempt.work.recorded);
         loop {
             let observed = self.fleet.observe().await?;
+            self.fleet.launch_again().await?;
             if let (Some(stop), Direction::Forward) = (attempt.stop(), &self.desired.direction) {
                 let reason = match stop {
                     Stop::Cancelled => "the run was cancelled",

@@ -66,6 +66,8 @@ pub struct Fleet<'a> {
     intents: BTreeSet<Intent>,
     /// Keys of intents whose instances came and went.
     ended: BTreeSet<Key>,
+    /// Keys that this process has asked the cloud to launch.
+    asked: BTreeSet<Key>,
     /// As they were observed last.
     instances: BTreeMap<InstanceId, Instance>,
 }
@@ -79,8 +81,9 @@ impl<'a> Fleet<'a> {
             stage: work.id.stage.to_string(),
             key: key.clone(),
         };
-        let (intents, ended, instances) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, ended, instances }
+        let (intents, ended, asked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let instances = BTreeMap::new();
+        Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, ended, asked, instances }
     }
 
     /// Recalls the launches that earlier steps of the attempt intended.
@@ -129,6 +132,40 @@ impl<'a> Fleet<'a> {
         Ok(Observed { now, members: self.instances.values().map(member).collect() })
     }
 
+    /// Asks again for launches that an earlier process was killed in: their record is there, and
+    /// whether anything was started is for the cloud to find out.
+    pub async fn launch_again(&mut self) -> Result<(), Failure> {
+        let pending = self.instances.values().filter(|instance| instance.state == InstanceState::Pending);
+        let ours = |instance: &&Instance| {
+            self.intents.iter().any(|intent| intent.key == instance.key)
+                && !self.asked.contains(&instance.key)
+        };
+        let launches: Vec<Launch> = pending
+            .filter(ours)
+            .filter_map(|instance| {
+                let side = self.sides.iter().flatten().find(|side| side.release.id() == instance.release)?;
+                Some(self.launch_of(&side.release, &instance.name, &instance.key))
+            })
+            .collect();
+        for launch in launches {
+            self.asked.insert(launch.key.clone());
+            patiently(|| self.cloud.compute.launch(&launch)).await?;
+        }
+        Ok(())
+    }
+
+    fn launch_of(&self, release: &Release, name: &str, key: &Key) -> Launch {
+        Launch {
+            name: name.to_owned(),
+            fleet: self.id.clone(),
+            image: release.image.clone(),
+            env: release.env.clone(),
+            release: release.id(),
+            tags: Tags { key: key.clone(), ..self.tags.clone() },
+            key: key.clone(),
+        }
+    }
+
     /// Returns when something about the fleet may have changed, at the latest after `patience`.
     pub async fn changed(&self, patience: Duration) -> Result<(), Failure> {
         patiently(|| self.cloud.balancer.changed(&self.id, patience)).await
@@ -174,15 +211,9 @@ impl<'a> Fleet<'a> {
         }
         intents.sort_unstable();
         for intent in intents {
-            let launch = Launch {
-                name: self.id.instance_name(&version, intent.n),
-                fleet: self.id.clone(),
-                image: release_of.image.clone(),
-                env: release_of.env.clone(),
-                release: release.clone(),
-                tags: Tags { key: intent.key.clone(), ..self.tags.clone() },
-                key: intent.key.clone(),
-            };
+            let name = self.id.instance_name(&version, intent.n);
+            let launch = self.launch_of(&release_of, &name, &intent.key);
+            self.asked.insert(intent.key.clone());
             let instance = patiently(|| self.cloud.compute.launch(&launch)).await?;
             if instance.state == InstanceState::Terminated {
                 // It came and went under this key: the next launch needs a new one.
