@@ -292,6 +292,7 @@ fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
     let ancestors = state.graph.ancestors(i);
     Work {
         id: state.attempt_id(i, state.attempt_number(i)),
+        created_at: state.created_at,
         pipeline: state.pipeline.clone(),
         index: i,
         origin: state.origin.clone(),
