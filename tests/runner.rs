@@ -243,6 +243,20 @@ async fn the_environment_is_what_was_given_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_runner_holds_nothing_of_the_environment_that_a_step_could_find() {
+    let world = World::new();
+    // Cargo sets it for the test, which is the client here.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let start = world.step(1, r"tr '\000' '\n' </proc/$PPID/environ");
+    world.run(&start).await;
+    let runners = output(&start);
+    assert!(runners.lines().any(|line| line.starts_with("PATH=")), "{runners}");
+    assert!(!runners.contains("CARGO_MANIFEST_DIR"), "{runners}");
+    assert!(!read(world.runner(), "environ").contains("CARGO_MANIFEST_DIR"));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_text_too_long_for_an_argument_runs_all_the_same() {
     let world = World::new();
     let start = world.step(1, &format!("# {}\necho done\nfalse\necho never", "x".repeat(300 * 1024)));
