@@ -138,15 +138,24 @@ impl Driver {
             let wake_at = self.next_look(&decision);
             let for_slot = decision.slots_wanted > 0;
             let for_fleet = self.places.values().any(|place| place.held.is_some());
-            tokio::select! {
+            let tick_at = Instant::now() + SLOW_TICK;
+            // A look changes nothing, and tells nobody that something did: whoever follows the run
+            // looks after each change, and would cause the next one.
+            loop {
+                tokio::select! {
+                Some(look) = self.inbox.looks.recv() => {
+                    self.answer(look);
+                    continue;
+                }
                 request = self.inbox.requests.recv() => input.requests.extend(request),
                 entry = self.inbox.entries.recv() => input.entries.extend(entry),
-                look = self.inbox.looks.recv() => self.answer(look),
                 end = self.inbox.ends.recv() => input.ends.extend(end),
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = &mut freed, if for_slot => {}
                 () = &mut released, if for_fleet => {}
-                () = tokio::time::sleep(SLOW_TICK), if for_fleet => {}
+                () = tokio::time::sleep_until(tick_at), if for_fleet => {}
+                }
+                break;
             }
             while let Ok(request) = self.inbox.requests.try_recv() {
                 input.requests.push(request);
@@ -277,10 +286,8 @@ impl Driver {
     }
 
     /// Shows the run to whoever looks. Drawn only when somebody does: it takes in every stage.
-    fn answer(&self, look: Option<oneshot::Sender<RunView>>) {
-        if let Some(look) = look {
-            let _ = look.send(view::view(&self.state, &self.waits));
-        }
+    fn answer(&self, look: oneshot::Sender<RunView>) {
+        let _ = look.send(view::view(&self.state, &self.waits));
     }
 }
 
