@@ -27,6 +27,12 @@ use crate::store::{self, Store};
 pub enum Error {
     #[error(transparent)]
     Hold(#[from] HoldError),
+    #[error(
+        "the journal of {} is missing: there are steps' logs or instances, and no windlass.db that knows of \
+         them; restore it from a backup, or move the directories logs and instances away",
+        .0.display()
+    )]
+    NoJournal(PathBuf),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the path of this program cannot be told: {0}")]
@@ -51,6 +57,10 @@ impl House {
     pub async fn open(data: &Path, what: &str, settings: &Settings) -> Result<Self, Error> {
         let hold = Hold::take(data, what)?;
         let data = data.canonicalize().map_err(Error::Program)?;
+        if Sqlite::is_missing(&data) && ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
+        {
+            return Err(Error::NoJournal(data));
+        }
         let store = Arc::new(Sqlite::open(&data).await?);
         let (cloud, balancer) = cloud(&data)?;
         let sources = Arc::new(Sources::new(&data));
@@ -74,6 +84,10 @@ impl House {
     pub async fn close(self) -> Result<(), store::Error> {
         self.store.close().await
     }
+}
+
+fn has_content(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// The store of a directory that somebody else may hold, for reading; `None` when there is none.

@@ -3,6 +3,7 @@
 //! A socket's path may be as long as the data directory makes it: the kernel's limit of 107 bytes is
 //! kept out of sight by going through the directory's descriptor.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -90,6 +91,26 @@ impl<W: tokio::io::AsyncWrite + Unpin> Writer<W> {
         let line = serde_json::to_string(message).map_err(io::Error::other)?;
         self.0.send(line).await.map_err(io::Error::other)
     }
+}
+
+/// What a process that outlives its starter is given of the starter's environment.
+const INHERITED: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "WINDLASS_LOG",
+    "RUST_BACKTRACE",
+];
+
+/// The environment of a process that outlives its starter: nothing that may be a secret, as whatever
+/// it starts can read its environment in /proc.
+pub fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
+    INHERITED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! - [`ids`] - the names of things, each a type that always follows the convention
 //! - [`clock`], [`secret`] - time as a value; values that cannot be printed
 //! - [`ipc`], [`wake`] - JSON lines over unix sockets; what the kernel wakes us for
+//! - [`directory`] - directories for this user only
 //!
 //! The pure core, values to values:
 //! - [`pipeline`] - what the author wrote, from text to a model that is always legal
@@ -63,6 +64,7 @@ pub mod cli;
 pub mod clock;
 pub mod cloud;
 pub mod config;
+pub mod directory;
 pub mod engine;
 pub mod http;
 pub mod ids;

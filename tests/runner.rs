@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use windlass::ids::{AttemptId, StepId};
 use windlass::log;
@@ -49,6 +50,7 @@ impl World {
         StartStep {
             log: log::path(self.path(), &step),
             step,
+            born: Timestamp::UNIX_EPOCH,
             shell: Shell::Sh,
             run: run.to_owned(),
             directory: self.path().to_owned(),
@@ -241,6 +243,20 @@ async fn the_environment_is_what_was_given_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_runner_holds_nothing_of_the_environment_that_a_step_could_find() {
+    let world = World::new();
+    // Cargo sets it for the test, which is the client here.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let start = world.step(1, r"tr '\000' '\n' </proc/$PPID/environ");
+    world.run(&start).await;
+    let runners = output(&start);
+    assert!(runners.lines().any(|line| line.starts_with("PATH=")), "{runners}");
+    assert!(!runners.contains("CARGO_MANIFEST_DIR"), "{runners}");
+    assert!(!read(world.runner(), "environ").contains("CARGO_MANIFEST_DIR"));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_text_too_long_for_an_argument_runs_all_the_same() {
     let world = World::new();
     let start = world.step(1, &format!("# {}\necho done\nfalse\necho never", "x".repeat(300 * 1024)));
@@ -423,6 +439,31 @@ async fn two_hundred_steps_at_once() {
         assert_eq!(output(start), format!("{n}\n"));
     }
     within(let_go).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_run_that_got_the_number_of_another_starts_its_own_steps() {
+    let world = World::new();
+    let of_another = |start| StartStep { born: Timestamp::MAX, ..start };
+    let old = world.step(1, "echo hi");
+    assert_eq!(world.run(&old).await.status, code(0));
+    let new = of_another(world.step(1, "exit 9"));
+    assert_eq!(world.run(&new).await.status, code(9));
+    assert!(!new.log.exists(), "the old log is gone");
+
+    let running = world.run_until(world.step(2, "echo old; sleep 1000"), "old").await;
+    let new = of_another(world.step(2, "echo new; exit 8"));
+    assert_eq!(world.run(&new).await.status, code(8));
+    assert_eq!(output(&new), "new\n");
+    assert_eq!(within(running).await.unwrap().unwrap().status, ExitStatus::Cancelled);
+
+    // The next runner knows which run it was.
+    let gone = watch(world.runner());
+    rustix::process::kill_process(world.runner(), Signal::KILL).unwrap();
+    within(gone).await;
+    assert_eq!(world.run(&of_another(world.step(2, "exit 1"))).await.status, code(8), "asked again");
+    assert_eq!(world.run(&world.step(1, "exit 3")).await.status, code(3), "and not of the first");
     world.end().await;
 }
 

@@ -233,6 +233,7 @@ impl Client {
         let stderr = File::options().create(true).append(true).open(&log).map_err(failed)?;
         let mut command = tokio::process::Command::new(&self.program);
         command.arg("balancer").arg("--data").arg(&self.data);
+        command.env_clear().envs(ipc::environment());
         if start == Start::TakeOver {
             command.arg("--take-over");
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::foreground::{Foreground, Start};
 use super::reach::Where;
-use super::validate::examine;
+use super::validate::read;
 use super::who::Who;
 use super::{Error, Exit, text};
 use crate::config::Settings;
@@ -62,12 +62,12 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let data = args.place.data()?;
     let actor = args.who.actor()?;
     let settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-    let (pipeline, problems) = examine(&args.file, Some(&settings.surroundings()));
+    let text = read(&args.file)?;
+    let shown = args.file.display().to_string();
+    let (pipeline, problems) = crate::pipeline::examine(&text, &shown, Some(&settings.surroundings()));
     let Some(pipeline) = pipeline.filter(|_| !problems.has_errors()) else {
         return Err(problems.into());
     };
-    // What was examined was read as text: it can be read again.
-    let text = std::fs::read_to_string(&args.file)?;
     let path = std::path::absolute(&args.file)?;
     let params = params(&pipeline, &args.params)?;
     let promote = promote(&pipeline, &args.promote)?;

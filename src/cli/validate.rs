@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Exit, Io, NOT_CHECKED};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::pipeline::model::Pipeline;
 use crate::pipeline::{self, Problems, Surroundings};
 
@@ -67,12 +67,17 @@ pub fn run(args: &Args, io: &mut Io<'_>) -> io::Result<Exit> {
     };
     let files: Vec<FileReport> = (args.files.iter())
         .map(|file| {
-            if is_settings(file) {
-                let problems = Settings::read(file).err();
-                let clean = || Problems::new(&file.display().to_string(), "");
-                return FileReport::new(None, problems.unwrap_or_else(clean));
+            let shown = file.display().to_string();
+            let text = match read(file) {
+                Ok(text) => text,
+                Err(problems) => return FileReport::new(None, problems),
+            };
+            if is_settings(&text) {
+                let path = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                let problems = Settings::parse(&text, &shown, &path).err();
+                return FileReport::new(None, problems.unwrap_or_else(|| Problems::new(&shown, "")));
             }
-            let (pipeline, problems) = examine(file, surroundings.as_ref());
+            let (pipeline, problems) = pipeline::examine(&text, &shown, surroundings.as_ref());
             FileReport::new(pipeline.as_ref(), problems)
         })
         .collect();
@@ -101,26 +106,27 @@ fn print(report: &Report, io: &mut Io<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the file is settings: it has environments and no stages.
-fn is_settings(file: &Path) -> bool {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
+/// Whether the text is that of settings: it has environments and no stages.
+fn is_settings(text: &str) -> bool {
     let has = |key: &str| text.lines().any(|line| line.starts_with(key));
     has("environments:") && !has("stages:")
 }
 
 /// Reads a pipeline file. One that cannot be read is a problem of its own.
 pub(super) fn examine(file: &Path, surroundings: Option<&Surroundings>) -> (Option<Pipeline>, Problems) {
-    let shown = file.display().to_string();
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let mut problems = Problems::new(&shown, "");
-            problems.error(0..0, format!("the file cannot be read: {error}"));
-            return (None, problems);
-        }
-    };
-    match pipeline::decode(&bytes, &shown) {
-        Ok(text) => pipeline::examine(text, &shown, surroundings),
+    match read(file) {
+        Ok(text) => pipeline::examine(&text, &file.display().to_string(), surroundings),
         Err(problems) => (None, problems),
     }
+}
+
+/// The text of a pipeline file.
+pub(super) fn read(file: &Path) -> Result<String, Problems> {
+    let shown = file.display().to_string();
+    let bytes = config::read_file(file).map_err(|error| {
+        let mut problems = Problems::new(&shown, "");
+        problems.error(0..0, format!("the file cannot be read: {error}"));
+        problems
+    })?;
+    pipeline::decode(&bytes, &shown).map(str::to_owned)
 }

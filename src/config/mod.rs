@@ -12,12 +12,14 @@ use crate::ids::{EnvironmentName, PipelineName};
 use crate::pipeline::{Place, Surroundings};
 use crate::rollout::Rolling;
 
+mod file;
 mod keys;
 mod read;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub use file::read_file;
 pub use secrets::SecretError;
 
 /// Settings that are always legal.

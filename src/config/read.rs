@@ -32,7 +32,7 @@ impl Settings {
             problems.error(0..0, format!("the settings cannot be read: {error}"));
             problems
         };
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = super::read_file(path).map_err(unreadable)?;
         let text = crate::pipeline::decode(&bytes, &shown)?;
         let absolute = std::path::absolute(path).map_err(unreadable)?;
         Self::parse(text, &shown, &absolute)

@@ -140,15 +140,24 @@ impl Driver {
             let for_slot = decision.slots_wanted > 0;
             let at_gate = self.state.gates.values().any(|gate| gate.undecided().is_some());
             let for_fleet = at_gate || self.places.values().any(|place| place.held.is_some());
-            tokio::select! {
+            let tick_at = Instant::now() + SLOW_TICK;
+            // A look changes nothing, and tells nobody that something did: whoever follows the run
+            // looks after each change, and would cause the next one.
+            loop {
+                tokio::select! {
+                Some(look) = self.inbox.looks.recv() => {
+                    self.answer(look);
+                    continue;
+                }
                 request = self.inbox.requests.recv() => input.requests.extend(request),
                 entry = self.inbox.entries.recv() => input.entries.extend(entry),
-                look = self.inbox.looks.recv() => self.answer(look),
                 end = self.inbox.ends.recv() => input.ends.extend(end),
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = &mut freed, if for_slot => {}
                 () = &mut released, if for_fleet => {}
-                () = tokio::time::sleep(SLOW_TICK), if for_fleet => {}
+                () = tokio::time::sleep_until(tick_at), if for_fleet => {}
+                }
+                break;
             }
             while let Ok(request) = self.inbox.requests.try_recv() {
                 input.requests.push(request);
@@ -296,10 +305,8 @@ impl Driver {
     }
 
     /// Shows the run to whoever looks. Drawn only when somebody does: it takes in every stage.
-    pub(super) fn answer(&self, look: Option<oneshot::Sender<RunView>>) {
-        if let Some(look) = look {
-            let _ = look.send(view::view(&self.state, &self.waits));
-        }
+    pub(super) fn answer(&self, look: oneshot::Sender<RunView>) {
+        let _ = look.send(view::view(&self.state, &self.waits));
     }
 }
 
@@ -311,6 +318,7 @@ fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
     let ancestors = state.graph.ancestors(i);
     Work {
         id: state.attempt_id(i, state.attempt_number(i)),
+        created_at: state.created_at,
         pipeline: state.pipeline.clone(),
         index: i,
         origin: state.origin.clone(),

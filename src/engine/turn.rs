@@ -132,7 +132,7 @@ impl Driver {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                look = self.inbox.looks.recv() => self.answer(look),
+                Some(look) = self.inbox.looks.recv() => self.answer(look),
                 request = self.inbox.requests.recv() => {
                     input.requests.extend(request);
                     return;

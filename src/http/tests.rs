@@ -161,6 +161,19 @@ async fn a_submitted_run_is_driven_and_followed_to_its_end() {
 }
 
 #[tokio::test]
+async fn following_causes_no_changes() {
+    let holder = Holder::start().await;
+    let run = holder.submit("key").await.run;
+    let mut changes = holder.client.changes(&run).await.unwrap();
+    while changes.next().await.unwrap().unwrap().stages[0].status != StageStatus::Running {}
+    // Ten would fit in.
+    let second = tokio::time::sleep(Duration::from_secs(1));
+    let views = changes.by_ref().take_until(second).count().await;
+    assert!(views <= 2, "{views} views of a run in which nothing happens");
+    holder.end();
+}
+
+#[tokio::test]
 async fn submitting_again_makes_no_second_run() {
     let holder = Holder::start().await;
     let first = holder.submit("same").await.run;

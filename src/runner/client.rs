@@ -160,6 +160,8 @@ impl Inner {
             .arg("runner")
             .arg("--data")
             .arg(&data)
+            .env_clear()
+            .envs(ipc::environment())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::Exit;
+use super::{Exit, StartStep};
 use crate::ids::StepId;
 
 /// Goes up with every change that an older reader would misunderstand.
@@ -48,6 +48,9 @@ enum Record {
     },
     Starting {
         step: StepId,
+        /// Missing in what older versions wrote.
+        #[serde(default)]
+        born: Option<Timestamp>,
         mark: String,
         log: PathBuf,
         at: Timestamp,
@@ -59,14 +62,33 @@ enum Record {
     },
     Ended {
         step: StepId,
+        #[serde(default)]
+        born: Option<Timestamp>,
         exit: Exit,
     },
+}
+
+/// A step that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// When its run was created; `None` if an older version recorded it.
+    pub born: Option<Timestamp>,
+    pub exit: Exit,
+}
+
+impl Past {
+    /// Whether this may be a step of the run that was created at `born`, and not of another that
+    /// bore the same number.
+    pub fn is_of(&self, born: Timestamp) -> bool {
+        self.born.is_none_or(|recorded| recorded == born)
+    }
 }
 
 /// A step of which a runner that died recorded the start and not the end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Abandoned {
     pub step: StepId,
+    pub born: Option<Timestamp>,
     pub mark: String,
     pub log: PathBuf,
     pub started_at: Timestamp,
@@ -78,7 +100,7 @@ pub struct Abandoned {
 /// What the records say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    pub ended: HashMap<StepId, Exit>,
+    pub ended: HashMap<StepId, Past>,
     pub abandoned: Vec<Abandoned>,
 }
 
@@ -104,8 +126,11 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
                 ));
             }
             Ok(Record::Opened { boot: then, .. }) => same_boot = then == boot,
-            Ok(Record::Starting { step, mark, log, at }) => {
-                let abandoned = Abandoned { step: step.clone(), mark, log, started_at: at, leader: None };
+            Ok(Record::Starting { step, born, mark, log, at }) => {
+                // Of another run that bore the same number.
+                ended.remove(&step);
+                let abandoned =
+                    Abandoned { step: step.clone(), born, mark, log, started_at: at, leader: None };
                 open.insert(step, abandoned);
             }
             Ok(Record::Running { step, pid, start_time }) => {
@@ -114,9 +139,9 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
                     abandoned.leader = pid.map(|pid| (pid, start_time));
                 }
             }
-            Ok(Record::Ended { step, exit }) => {
+            Ok(Record::Ended { step, born, exit }) => {
                 open.remove(&step);
-                ended.insert(step, exit);
+                ended.insert(step, Past { born, exit });
             }
             Err(error) => tracing::warn!(%error, "passing over a record that cannot be read"),
         }
@@ -136,11 +161,11 @@ pub struct Journal {
 
 impl Journal {
     /// Writes the file anew with what is worth keeping of `ended`, and forgets the rest of it.
-    pub fn create(path: &Path, boot: String, ended: &mut HashMap<StepId, Exit>) -> io::Result<Self> {
+    pub fn create(path: &Path, boot: String, ended: &mut HashMap<StepId, Past>) -> io::Result<Self> {
         prune(ended, Timestamp::now());
         let mut text = line(&Record::Opened { version: VERSION, boot: boot.clone() })?;
-        for (step, exit) in ended.iter() {
-            text.extend(line(&Record::Ended { step: step.clone(), exit: exit.clone() })?);
+        for (step, past) in ended.iter() {
+            text.extend(line(&Record::ended(step, past))?);
         }
         let new = path.with_extension("new");
         let mut options = OpenOptions::new();
@@ -153,8 +178,9 @@ impl Journal {
     }
 
     /// Records that a step is about to be started.
-    pub fn starting(&mut self, step: &StepId, mark: &str, log: &Path, at: Timestamp) -> io::Result<()> {
-        self.append(&Record::Starting { step: step.clone(), mark: mark.to_owned(), log: log.to_owned(), at })
+    pub fn starting(&mut self, start: &StartStep, mark: &str, at: Timestamp) -> io::Result<()> {
+        let (step, log) = (start.step.clone(), start.log.clone());
+        self.append(&Record::Starting { step, born: Some(start.born), mark: mark.to_owned(), log, at })
     }
 
     /// Records which process a step's first is.
@@ -164,8 +190,8 @@ impl Journal {
     }
 
     /// Records how a step ended.
-    pub fn ended(&mut self, step: &StepId, exit: &Exit) -> io::Result<()> {
-        self.append(&Record::Ended { step: step.clone(), exit: exit.clone() })
+    pub fn ended(&mut self, step: &StepId, past: &Past) -> io::Result<()> {
+        self.append(&Record::ended(step, past))
     }
 
     /// Whether the file should be written anew, which is only possible while no step runs.
@@ -174,7 +200,7 @@ impl Journal {
     }
 
     /// Writes the file anew; see [`create`](Self::create). On failure the old one goes on.
-    pub fn renew(&mut self, ended: &mut HashMap<StepId, Exit>) -> io::Result<()> {
+    pub fn renew(&mut self, ended: &mut HashMap<StepId, Past>) -> io::Result<()> {
         *self = Self::create(&self.path, self.boot.clone(), ended)?;
         Ok(())
     }
@@ -197,20 +223,26 @@ impl Journal {
     }
 }
 
+impl Record {
+    fn ended(step: &StepId, past: &Past) -> Self {
+        Self::Ended { step: step.clone(), born: past.born, exit: past.exit.clone() }
+    }
+}
+
 fn line(record: &Record) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(record)?;
     text.push(b'\n');
     Ok(text)
 }
 
-fn prune(ended: &mut HashMap<StepId, Exit>, now: Timestamp) {
+fn prune(ended: &mut HashMap<StepId, Past>, now: Timestamp) {
     let oldest = now - jiff::SignedDuration::try_from(KEPT).unwrap_or_default();
-    ended.retain(|_, exit| exit.finished_at >= oldest);
+    ended.retain(|_, past| past.exit.finished_at >= oldest);
     if ended.len() > KEPT_COUNT {
-        let mut times: Vec<Timestamp> = ended.values().map(|exit| exit.finished_at).collect();
+        let mut times: Vec<Timestamp> = ended.values().map(|past| past.exit.finished_at).collect();
         times.sort_unstable_by(|a, b| b.cmp(a));
         if let Some(oldest) = times.get(KEPT_COUNT) {
-            ended.retain(|_, exit| exit.finished_at > *oldest);
+            ended.retain(|_, past| past.exit.finished_at > *oldest);
         }
     }
 }
@@ -225,8 +257,22 @@ mod tests {
         StepId { attempt: crate::ids::AttemptId { run, stage: "test".parse().unwrap(), attempt: 1 }, step: n }
     }
 
-    fn exit(at: Timestamp) -> Exit {
-        Exit { status: ExitStatus::Code { code: 0 }, started_at: at, finished_at: at, log_bytes: 7 }
+    fn past(at: Timestamp) -> Past {
+        let status = ExitStatus::Code { code: 0 };
+        Past { born: Some(at), exit: Exit { status, started_at: at, finished_at: at, log_bytes: 7 } }
+    }
+
+    fn start(n: u32, born: Timestamp) -> StartStep {
+        StartStep {
+            step: step(n),
+            born,
+            shell: crate::pipeline::model::Shell::Sh,
+            run: String::new(),
+            directory: "/".into(),
+            env: Default::default(),
+            mask: Vec::new(),
+            log: "/log".into(),
+        }
     }
 
     #[test]
@@ -239,18 +285,35 @@ mod tests {
         let pid = Pid::from_raw(4711).unwrap();
         let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
         for n in [1, 2] {
-            journal.starting(&step(n), "mark", Path::new("/log"), now).unwrap();
+            journal.starting(&start(n, now), "mark", now).unwrap();
             journal.running(&step(n), pid, 99).unwrap();
         }
-        journal.ended(&step(1), &exit(now)).unwrap();
+        journal.ended(&step(1), &past(now)).unwrap();
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"ended\":{\"st").unwrap();
 
         let found = read(&path, "boot").unwrap();
-        assert_eq!(found.ended, HashMap::from([(step(1), exit(now))]));
+        assert_eq!(found.ended, HashMap::from([(step(1), past(now))]));
         let [abandoned] = found.abandoned.as_slice() else { panic!("{found:?}") };
         assert_eq!((abandoned.step.clone(), abandoned.leader), (step(2), Some((pid, 99))));
         let after_a_reboot = read(&path, "another").unwrap();
         assert_eq!(after_a_reboot.abandoned.first().unwrap().leader, None);
+    }
+
+    #[test]
+    fn a_step_of_another_run_with_the_same_number_takes_the_place_of_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let now = Timestamp::now();
+        let later = now + jiff::SignedDuration::from_secs(1);
+        let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
+        journal.ended(&step(1), &past(now)).unwrap();
+        assert!(past(now).is_of(now) && !past(now).is_of(later));
+        assert!(Past { born: None, ..past(now) }.is_of(later), "an old record fits any run");
+
+        journal.starting(&start(1, later), "mark", later).unwrap();
+        let found = read(&path, "boot").unwrap();
+        assert!(found.ended.is_empty());
+        assert_eq!(found.abandoned.first().unwrap().born, Some(later));
     }
 
     #[test]
@@ -259,9 +322,9 @@ mod tests {
         let path = directory.path().join("journal");
         let now = Timestamp::now();
         let old = now - jiff::SignedDuration::from_hours(24 * 8);
-        let mut ended = HashMap::from([(step(1), exit(old)), (step(2), exit(now))]);
+        let mut ended = HashMap::from([(step(1), past(old)), (step(2), past(now))]);
         Journal::create(&path, "boot".to_owned(), &mut ended).unwrap();
-        assert_eq!(read(&path, "boot").unwrap().ended, HashMap::from([(step(2), exit(now))]));
+        assert_eq!(read(&path, "boot").unwrap().ended, HashMap::from([(step(2), past(now))]));
         assert_eq!(ended.len(), 1);
 
         fs::write(&path, r#"{"opened":{"version":2,"boot":"b"}}"#).unwrap();
@@ -278,6 +341,6 @@ mod tests {
         assert_eq!(found.abandoned.len(), 1);
         assert_eq!(found.abandoned.first().unwrap().leader, Some((Pid::from_raw(77).unwrap(), 1234)));
         assert_eq!(found.ended.len(), 1);
-        assert_eq!(found.ended.get(&step(1)).unwrap().status, ExitStatus::Code { code: 3 });
+        assert_eq!(found.ended.get(&step(1)).unwrap().exit.status, ExitStatus::Code { code: 3 });
     }
 }

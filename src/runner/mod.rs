@@ -4,7 +4,9 @@
 //! started on demand, owning the steps' output, redacting it, writing it to the step's log as it
 //! comes, and leaving a durable exit record. What it promises:
 //!
-//! - a start is idempotent by [`StepId`]: asked again, it answers for the step that runs or ran;
+//! - a start is idempotent by [`StepId`] and the time at which the run was created: asked again, it
+//!   answers for the step that runs or ran. Where a lost or restored journal gave a run's number out
+//!   again, the step of the earlier run is ended and forgotten, and its log removed;
 //! - what a step wrote and how it ended is known also to a client that comes later, and after the
 //!   runner was replaced;
 //! - cancelling ends the whole process group: SIGTERM, then after the grace SIGKILL, and children
@@ -46,6 +48,8 @@ use crate::pipeline::model::Shell;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct StartStep {
     pub step: StepId,
+    /// When the run was created, from its journal: tells it from another with the same number.
+    pub born: Timestamp,
     pub shell: Shell,
     /// The author's text, given to the shell as a script.
     pub run: String,

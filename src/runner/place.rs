@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Place {
     /// Takes the place and listens; `None` if another has it.
     pub fn take(data: &Path) -> io::Result<Option<Self>> {
         let own = own_directory(data);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
+        crate::directory::make_private(&own)?;
         let _gate = gate(&own)?;
         let mut options = OpenOptions::new();
         let lock = options.create(true).append(true).mode(0o600).open(data.join(LOCK))?;

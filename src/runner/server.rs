@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::family::Family;
-use super::journal::Journal;
+use super::journal::{Journal, Past};
 use super::output::Output;
 use super::protocol::{Answer, Response};
 use super::step::{self, Order, Running, Why};
-use super::{Exit, ExitStatus, StartStep};
+use super::{Exit, ExitStatus, GRACE, StartStep};
 use crate::ids::StepId;
 
 /// What is known of all steps, and how to start one.
@@ -39,7 +39,7 @@ pub(super) struct Runner {
 
 struct State {
     journal: Journal,
-    ended: HashMap<StepId, Exit>,
+    ended: HashMap<StepId, Past>,
     running: HashMap<StepId, Watched>,
     clients: usize,
     phase: Phase,
@@ -54,8 +54,11 @@ enum Phase {
 
 /// A step that runs, and who wants to know when it has ended.
 struct Watched {
+    born: Timestamp,
     orders: watch::Sender<Option<Order>>,
     listeners: Vec<Listener>,
+    /// Steps of another run with the same number, to be started when this one has ended.
+    successors: Vec<(StartStep, Listener)>,
 }
 
 /// Who asked, and under which id.
@@ -86,7 +89,7 @@ impl Runner {
         scratch: PathBuf,
         family: Family,
         journal: Journal,
-        ended: HashMap<StepId, Exit>,
+        ended: HashMap<StepId, Past>,
     ) -> Arc<Self> {
         let state = State { journal, ended, running: HashMap::new(), clients: 0, phase: Phase::Open };
         Arc::new(Self {
@@ -146,31 +149,45 @@ impl Runner {
     /// Starts a step unless it was started before; `listener` hears when it has ended.
     pub(super) fn start(self: &Arc<Self>, start: StartStep, listener: Listener) {
         let mut state = self.state();
-        if state.running.contains_key(&start.step) || state.ended.contains_key(&start.step) {
-            drop(state);
-            return self.wait(&start.step, listener);
+        let State { running, ended, .. } = &mut *state;
+        match (running.get_mut(&start.step), ended.get(&start.step)) {
+            (Some(watched), _) if watched.born != start.born => {
+                tracing::warn!(step = %start.step, "ending a step of another run with the same number");
+                watched
+                    .orders
+                    .send_replace(Some(Order { why: Why::Cancelled, until: Instant::now() + GRACE }));
+                return watched.successors.push((start, listener));
+            }
+            (Some(watched), _) => return watched.listeners.push(listener),
+            (None, Some(past)) if past.is_of(start.born) => {
+                return listener.tell(Answer::Ended(past.exit.clone()));
+            }
+            (None, _) => {}
         }
         if state.phase == Phase::Leaving {
             return listener.tell(Answer::Leaving);
         }
-        let id = start.step.clone();
+        let (id, born) = (start.step.clone(), start.born);
+        // Of another run that bore the same number, if of any.
+        state.ended.remove(&id);
         let started_at = Timestamp::now();
         match self.spawn(&mut state.journal, start, started_at) {
             Err(message) => {
                 let status = ExitStatus::NotStarted { message };
                 let exit = Exit { status, started_at, finished_at: started_at, log_bytes: 0 };
-                self.record(&mut state, id, exit.clone());
+                self.record(&mut state, id, Past { born: Some(born), exit: exit.clone() });
                 listener.tell(Answer::Ended(exit));
             }
             Ok(running) => {
                 let (orders, given) = watch::channel(None);
-                state.running.insert(id.clone(), Watched { orders, listeners: vec![listener] });
+                let watched = Watched { born, orders, listeners: vec![listener], successors: Vec::new() };
+                state.running.insert(id.clone(), watched);
                 let runner = Arc::clone(self);
                 tokio::spawn(async move {
                     let (status, log_bytes) = running.watch(&runner.family, given).await;
                     runner.family.end_strays().await;
                     let exit = Exit { status, started_at, finished_at: Timestamp::now(), log_bytes };
-                    runner.ended(id, exit);
+                    runner.ended(id, born, exit);
                 });
             }
         }
@@ -182,9 +199,10 @@ impl Runner {
         let unrecorded = |error: io::Error| format!("its start could not be recorded: {error}");
         let output = Output::open(start.log.clone(), std::mem::take(&mut start.mask))
             .map_err(|error| format!("there is no pipe for its output: {error}"))?;
+        remove_old(&start.log)?;
         let id = start.step.clone();
         let mark = step::mark(&id);
-        journal.starting(&id, &mark, &start.log, at).map_err(unrecorded)?;
+        journal.starting(&start, &mark, at).map_err(unrecorded)?;
         let running = Running::start(start, mark, output, &self.scratch)?;
         self.family.add(running.leader());
         if let Err(error) = journal.running(&id, running.leader(), running.start_time()) {
@@ -200,7 +218,7 @@ impl Runner {
         let State { running, ended, .. } = &mut *state;
         match (running.get_mut(step), ended.get(step)) {
             (Some(watched), _) => watched.listeners.push(listener),
-            (None, Some(exit)) => listener.tell(Answer::Ended(exit.clone())),
+            (None, Some(past)) => listener.tell(Answer::Ended(past.exit.clone())),
             (None, None) => listener.tell(Answer::Unknown),
         }
     }
@@ -215,22 +233,27 @@ impl Runner {
         self.wait(step, listener);
     }
 
-    fn ended(&self, step: StepId, exit: Exit) {
+    fn ended(self: &Arc<Self>, step: StepId, born: Timestamp, exit: Exit) {
         let mut state = self.state();
         let watched = state.running.remove(&step);
-        self.record(&mut state, step, exit.clone());
-        for listener in watched.into_iter().flat_map(|watched| watched.listeners) {
-            listener.tell(Answer::Ended(exit.clone()));
-        }
+        self.record(&mut state, step, Past { born: Some(born), exit: exit.clone() });
         drop(state);
+        if let Some(Watched { listeners, successors, .. }) = watched {
+            for listener in listeners {
+                listener.tell(Answer::Ended(exit.clone()));
+            }
+            for (start, listener) in successors {
+                self.start(start, listener);
+            }
+        }
         self.changed.notify_one();
     }
 
-    fn record(&self, state: &mut State, step: StepId, exit: Exit) {
-        if let Err(error) = state.journal.ended(&step, &exit) {
+    fn record(&self, state: &mut State, step: StepId, past: Past) {
+        if let Err(error) = state.journal.ended(&step, &past) {
             tracing::error!(%error, %step, "how a step ended could not be recorded");
         }
-        state.ended.insert(step, exit);
+        state.ended.insert(step, past);
         if state.journal.is_due() && state.running.is_empty() {
             let State { journal, ended, .. } = state;
             if let Err(error) = journal.renew(ended) {
@@ -257,5 +280,15 @@ impl Runner {
     /// Syncs records, at the end.
     pub(super) fn sync_now(&self) -> io::Result<()> {
         self.state().journal.file()?.sync_data()
+    }
+}
+
+/// Removes the log of an earlier run's step with the same number: output is appended, and theirs must
+/// not look like ours. What is no file is left for whoever put it there.
+fn remove_old(log: &Path) -> Result<(), String> {
+    match std::fs::symlink_metadata(log) {
+        Ok(metadata) if metadata.is_file() => std::fs::remove_file(log)
+            .map_err(|error| format!("an old log {} cannot be removed: {error}", log.display())),
+        _ => Ok(()),
     }
 }

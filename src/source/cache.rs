@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::command::Git;
 use super::{Address, Error, Want};
+use crate::directory;
 use crate::ids::{CommitSha, Digest};
 
 /// The action of errors that a damaged cache may have caused.
@@ -134,7 +135,7 @@ impl Cache {
     async fn lock(&self) -> Result<File, Error> {
         let path = self.directory.join(format!("{}.lock", self.digest));
         let disk = |error: io::Error| Error::Disk { path: path.clone(), message: error.to_string() };
-        std::fs::create_dir_all(&self.directory).map_err(disk)?;
+        directory::make_private(&self.directory).map_err(disk)?;
         let file = File::create(&path).map_err(disk)?;
         loop {
             match file.try_lock() {
@@ -313,7 +314,7 @@ impl Cache {
         if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
             return Ok(path);
         }
-        std::fs::create_dir_all(&self.directory).map_err(disk)?;
+        directory::make_private(&self.directory).map_err(disk)?;
         let fresh = tempfile::NamedTempFile::new_in(&self.directory).map_err(disk)?;
         std::fs::write(fresh.path(), text).map_err(disk)?;
         fresh.persist(&path).map_err(|error| disk(error.error))?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::config::Settings;
 use crate::ids::AttemptId;
@@ -46,6 +47,8 @@ pub trait Stage: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Work {
     pub id: AttemptId,
+    /// When the run was.
+    pub created_at: Timestamp,
     pub pipeline: Arc<Pipeline>,
     /// Of the stage in the pipeline.
     pub index: usize,

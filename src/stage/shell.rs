@@ -38,6 +38,7 @@ impl Shell {
         let start = StartStep {
             log: log::path(&attempt.data, &id),
             step: id.clone(),
+            born: attempt.work.created_at,
             shell: step.shell,
             run: step.run.clone(),
             directory: self.directory.clone(),

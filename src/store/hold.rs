@@ -4,9 +4,9 @@
 //! however that ends. The descriptor is not inherited by child processes. The file says who holds;
 //! it stays when nobody does, and only the lock counts.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ impl Hold {
     /// when it is not there.
     pub fn take(directory: &Path, what: &str) -> Result<Self, HoldError> {
         let io = |cause| HoldError::Io { directory: directory.to_owned(), cause };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        crate::directory::make_private(directory).map_err(io)?;
         let path = directory.join(FILE);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

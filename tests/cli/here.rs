@@ -59,6 +59,13 @@ impl Here {
         command
     }
 
+    /// Runs a shell script to its end, to which the program is `$0`.
+    pub fn shell(&self, script: &str) -> Said {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_windlass")]).current_dir(self.directory.path());
+        said(command.output().unwrap())
+    }
+
     /// Runs the program to its end.
     pub fn windlass(&self, arguments: &[&str]) -> Said {
         said(self.command(arguments).output().unwrap())

@@ -37,6 +37,27 @@ fn all_that_is_wrong_with_a_pipeline() {
 }
 
 #[test]
+fn what_is_no_file_is_not_read_for_ever() {
+    let here = Here::new();
+    here.write("endless.yaml", &"# long\n".repeat(160_000));
+    for (file, why) in [("/dev/zero", "neither a file nor a pipe"), ("endless.yaml", "larger than 1 MiB")] {
+        for arguments in [&["validate", file][..], &["validate", "--config", file, "shop.yaml"]] {
+            let said = here.windlass(arguments);
+            assert!(said.code == 2 && said.out.contains(why), "{said:?}");
+        }
+        assert!(refused(&here, &["run", file]).contains(why));
+    }
+    // A pipe can be read once only.
+    let settings = "environments: {}\n";
+    for text in [settings, PIPELINE] {
+        here.write("text", text);
+        let script = r#"cat text | "$0" validate /dev/stdin"#;
+        let said = here.shell(script);
+        assert!(said.code == 0 && said.out.starts_with("ok /dev/stdin: "), "{said:?}");
+    }
+}
+
+#[test]
 fn params() {
     let here = Here::new();
     here.with_gate("shop").write("shop.yaml", PIPELINE);

@@ -193,3 +193,30 @@ fn a_retried_stage_keeps_the_output_of_its_attempts() {
     let beyond = here.windlass(&["logs", "flaky/1", "one", "--attempt", "3"]);
     assert_eq!((beyond.code, beyond.err.as_str()), (2, "error: one has had 2 attempts, not 3\n"));
 }
+
+#[test]
+fn the_data_directory_is_its_owners_alone_and_not_used_without_its_journal() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let here = Here::new();
+    here.write("greet.yaml", "name: greet\nstages: { hello: { steps: [{ run: echo hello }] } }\n");
+    let made = here.shell(
+        "git init -q source && git -C source -c user.name=o -c user.email=o@localhost commit -q --allow-empty -m one",
+    );
+    assert_eq!(made.code, 0, "{made:?}");
+    here.good(&["run", "greet.yaml", "--source", "source"]);
+    let mode = std::fs::metadata(here.path("data")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "{mode:o}");
+
+    for name in ["windlass.db", "windlass.db-wal", "windlass.db-shm"] {
+        let _ = std::fs::remove_file(here.path("data").join(name));
+    }
+    for empty in [false, true] {
+        if empty {
+            here.write("data/windlass.db", "");
+        }
+        let said = here.windlass(&["run", "greet.yaml"]);
+        assert!(said.code == 3 && said.err.contains("restore it from a backup"), "{said:?}");
+    }
+    std::fs::rename(here.path("data/logs"), here.path("logs")).unwrap();
+    here.good(&["run", "greet.yaml"]);
+}

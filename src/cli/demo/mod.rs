@@ -282,7 +282,7 @@ fn directory(named: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
         let temporary = tempfile::Builder::new().prefix("windlass-demo-").tempdir()?;
         return Ok((temporary.path().canonicalize()?, Some(temporary)));
     };
-    std::fs::create_dir_all(named)?;
+    crate::directory::make_private(named)?;
     let data = named.canonicalize()?;
     if std::fs::read_dir(&data)?.next().is_some() {
         return Err(Error::input(format!("{} is not empty; the demo starts from nothing", data.display()))

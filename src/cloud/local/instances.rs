@@ -197,7 +197,8 @@ impl Local {
             let text = format!("the name {id} belongs to the instance of {}", other.key);
             return Err(Error::Conflict(text));
         }
-        let taken: BTreeSet<u16> = records.iter().map(|record| record.address.port()).collect();
+        let ours = records.iter().map(|record| record.address.port());
+        let taken: BTreeSet<u16> = ours.chain(ports::of_listeners(&self.data)).collect();
         let Some(port) = ports::free(&taken) else {
             return Err(Error::NoCapacity("no port for another instance is free".to_owned()));
         };

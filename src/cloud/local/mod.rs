@@ -16,6 +16,8 @@
 //! - one key has one process, however often and by however many it is launched;
 //! - a service runs on a copy: what it does to its files reaches no image and no other instance.
 //!
+//! An instance gets a free port from 26000 to 31999 that no fleet of the data directory listens on.
+//!
 //! Instances are host processes of this user, in a process group of their own. They outlive whoever
 //! launched them; nothing here watches them: whoever wants to know looks. What a service writes to its
 //! standard output is appended to `output.log` and goes with the instance; nothing limits it, as the

@@ -61,6 +61,14 @@ impl Sqlite {
         })
     }
 
+    /// Whether `directory` has no store yet, or has it no more.
+    pub fn is_missing(directory: &Path) -> bool {
+        match std::fs::metadata(directory.join(FILE)) {
+            Ok(metadata) => metadata.len() == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// Opens the store in `directory` for reading, also while another process writes to it. `None`
     /// when there is no store; nothing is created then. Writes answer [`Error::Failed`].
     pub async fn open_read_only(directory: &Path) -> Result<Option<Self>, Error> {
