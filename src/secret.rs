@@ -4,6 +4,10 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+/// Shortest secret that is taken, in bytes: masking a shorter one would shred the log, and not masking
+/// it would show it.
+pub const SHORTEST: usize = 4;
+
 /// A secret's value. `Debug` hides it; there is no `Display`, no `Serialize`. It is wiped from
 /// memory when it is dropped.
 #[derive(Clone)]

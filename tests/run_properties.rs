@@ -10,9 +10,7 @@ use windlass::ids::{EnvironmentName, PipelineName, RunId};
 use windlass::pipeline::model::Kind;
 use windlass::run::command::{Act, carry_out};
 use windlass::run::decide::{Asks, Facts, Place, decide, settle, stop_of};
-use windlass::run::event::{
-    Actor, Cause, Ending, Failure, Origin, Outcome, Promote, RunEvent, Shipment, Trigger,
-};
+use windlass::run::event::{Actor, Cause, Ending, Failure, Origin, Promote, RunEvent, Shipment, Trigger};
 use windlass::run::state::{Hold, Phase, RunState, StepPhase};
 
 /// A pipeline as it is generated.
@@ -255,14 +253,14 @@ impl<'a> World<'a> {
                 let name = steps[done].name.clone();
                 self.record(RunEvent::StepStarted { stage, attempt, step: step + 1, name });
             } else {
-                self.record(settle(&self.state, i, attempt, Ok(Outcome::default())));
+                self.record(settle(&self.state, i, attempt, Ok(Box::default())));
             }
         } else if done < steps.len() {
             // The process was cut off between a success and the next intent.
             let name = steps[done].name.clone();
             self.record(RunEvent::StepStarted { stage, attempt, step: step + 1, name });
         } else {
-            self.record(settle(&self.state, i, attempt, Ok(Outcome::default())));
+            self.record(settle(&self.state, i, attempt, Ok(Box::default())));
         }
     }
 

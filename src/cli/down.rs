@@ -6,6 +6,7 @@ use super::reach::{Driver, Reach, Where, driver, reach};
 use super::who::Who;
 use super::{Error, Exit};
 use crate::config::Settings;
+use crate::http::FleetDown;
 use crate::ids::{EnvironmentName, FleetId, PipelineName};
 
 /// Take a fleet down: drain its instances, end them, and close its port
@@ -16,6 +17,9 @@ pub struct Args {
     /// The environment
     #[arg(value_name = "ENV")]
     environment: EnvironmentName,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     who: Who,
     #[command(flatten)]
@@ -31,20 +35,34 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             .hint("windlass status lists the fleets")
             .hint("--data or WINDLASS_DATA names another data directory"));
     }
-    match driver(&data, "windlass down", &Settings::default()).await? {
+    // It goes on also when nobody reads about it.
+    let say = |line: &str| {
+        if !args.json {
+            let _ = writeln!(anstream::stdout().lock(), "{line}");
+        }
+    };
+    let done = match driver(&data, "windlass down", &Settings::default()).await? {
         Driver::Holder(client) => {
-            for line in client.down(&fleet, &actor).await?.said {
-                writeln!(anstream::stdout().lock(), "{line}")?;
-            }
+            let done = client.down(&fleet, &actor).await?;
+            done.said.iter().for_each(|line| say(line));
+            done
         }
         Driver::Us(house) => {
-            // It goes on also when nobody reads about it.
-            let say = |line: String| drop(writeln!(anstream::stdout().lock(), "{line}"));
-            let done = house.engine.down(&fleet, actor, say).await;
+            let mut said = Vec::new();
+            let down = house.engine.down(&fleet, actor, |line| {
+                say(&line);
+                said.push(line);
+            });
+            let down = down.await;
             house.close().await?;
-            done?;
+            down?;
+            FleetDown { said }
         }
+    };
+    let mut out = anstream::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", super::json(&done)?)?,
+        false => writeln!(out, "{fleet} is down")?,
     }
-    writeln!(anstream::stdout().lock(), "{fleet} is down")?;
     Ok(Exit::Good)
 }

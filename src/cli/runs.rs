@@ -69,7 +69,8 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     if args.json {
         writeln!(out, "{}", super::json(&list)?)?;
     } else if list.runs.is_empty() {
-        writeln!(out, "no runs in {}", data.display())?;
+        let such = if args.pipeline.is_some() || args.status.is_some() { "such " } else { "" };
+        writeln!(out, "no {such}runs in {}", data.display())?;
     } else {
         writeln!(out, "{}", table(&list))?;
     }

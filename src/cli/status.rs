@@ -9,6 +9,9 @@ use crate::app;
 use crate::engine::fleets::{self, FleetView};
 use crate::http::FleetList;
 
+/// Longest reason that an instance is shown with, in characters; `show` and `logs` have all of it.
+const REASON: usize = 160;
+
 /// Show every fleet: its image, version, commit and health, and what waits for it
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,7 +29,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         Reach::Stored(None) => FleetList { fleets: Vec::new() },
         Reach::Stored(Some(store)) => {
             let (cloud, _) = app::cloud(&data)?;
-            FleetList { fleets: fleets::list(store.as_ref(), &cloud).await? }
+            FleetList { fleets: fleets::list(store.as_ref(), &cloud, |_| false).await? }
         }
     };
     let mut out = anstream::stdout().lock();
@@ -36,13 +39,13 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         writeln!(out, "no fleets in {}", data.display())?;
     } else {
         for fleet in &list.fleets {
-            print(&mut out, fleet)?;
+            print(&mut out, fleet, &args.place.suffix())?;
         }
     }
     Ok(Exit::Good)
 }
 
-fn print(out: &mut impl Write, fleet: &FleetView) -> io::Result<()> {
+fn print(out: &mut impl Write, fleet: &FleetView, place: &str) -> io::Result<()> {
     let style = match fleet.healthy {
         healthy if healthy >= fleet.size.max(1) => GREEN,
         0 => RED,
@@ -70,8 +73,15 @@ fn print(out: &mut impl Write, fleet: &FleetView) -> io::Result<()> {
     } else if let Some(run) = &fleet.held_by {
         writeln!(out, "  held by {run}")?;
     }
+    if let (true, Some(run)) = (fleet.interrupted, &fleet.held_by) {
+        writeln!(
+            out,
+            "  {YELLOW}{run} was interrupted{YELLOW:#}: windlass resume {run}{place} carries it on"
+        )?;
+    }
     for instance in &fleet.instances {
-        let reason = instance.reason.as_deref().map(|reason| format!(": {}", clean(reason)));
+        let reason =
+            instance.reason.as_deref().map(|reason| format!(": {}", text::short(&clean(reason), REASON)));
         writeln!(
             out,
             "  {} {DIM}{}{DIM:#} {}{}",

@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::pipeline::model::Pipeline;
 use crate::pipeline::{self, Problems, Surroundings};
 
-/// Check pipeline files and name everything that is wrong with them
+/// Check pipeline files, and settings, and name everything that is wrong with them
 ///
 /// Each problem has its place, the source line and what to do about it. With `--config` the
 /// environments, fleets and secrets that the pipelines name are checked too. Exits with 2 when a file
@@ -67,6 +67,11 @@ pub fn run(args: &Args, io: &mut Io<'_>) -> io::Result<Exit> {
     };
     let files: Vec<FileReport> = (args.files.iter())
         .map(|file| {
+            if is_settings(file) {
+                let problems = Settings::read(file).err();
+                let clean = || Problems::new(&file.display().to_string(), "");
+                return FileReport::new(None, problems.unwrap_or_else(clean));
+            }
             let (pipeline, problems) = examine(file, surroundings.as_ref());
             FileReport::new(pipeline.as_ref(), problems)
         })
@@ -77,7 +82,7 @@ pub fn run(args: &Args, io: &mut Io<'_>) -> io::Result<Exit> {
         true => writeln!(io.out, "{}", serde_json::to_string_pretty(&report)?)?,
         false => print(&report, io)?,
     }
-    if !report.environments_checked {
+    if args.config.is_none() && report.files.iter().any(|file| file.pipeline.is_some()) {
         writeln!(io.err, "{NOT_CHECKED}")?;
     }
     Ok(if ok { Exit::Good } else { Exit::Invalid })
@@ -89,9 +94,18 @@ fn print(report: &Report, io: &mut Io<'_>) -> io::Result<()> {
         if let (true, Some(pipeline), Some(stages)) = (file.ok, &file.pipeline, file.stages) {
             let word = if stages == 1 { "stage" } else { "stages" };
             writeln!(io.out, "ok {}: {pipeline}, {stages} {word}", file.file)?;
+        } else if file.ok {
+            writeln!(io.out, "ok {}: settings", file.file)?;
         }
     }
     Ok(())
+}
+
+/// Whether the file is settings: it has environments and no stages.
+fn is_settings(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+    has("environments:") && !has("stages:")
 }
 
 /// Reads a pipeline file. One that cannot be read is a problem of its own.

@@ -22,6 +22,19 @@ impl Who {
 }
 
 fn user() -> Actor {
-    let known = std::env::var("USER").ok().and_then(|name| Actor::named(&name).ok());
-    known.unwrap_or_else(|| Actor::unverified(format!("uid-{}", rustix::process::getuid().as_raw())))
+    let uid = rustix::process::getuid().as_raw();
+    let named = std::env::var("USER").ok().or_else(|| user_name(uid));
+    let known = named.and_then(|name| Actor::named(&name).ok());
+    known.unwrap_or_else(|| Actor::unverified(format!("uid-{uid}")))
+}
+
+/// The user's name where the environment does not tell, as in a container; see passwd(5).
+fn user_name(uid: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let of = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    };
+    users.lines().find_map(of)
 }

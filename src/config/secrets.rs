@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::secret::Secret;
+use crate::secret::{SHORTEST, Secret};
 
 use super::{SecretSource, Settings};
 
@@ -20,6 +20,9 @@ pub enum SecretError {
     /// An empty value is a mistake, and nothing could mask it.
     #[error("the secret {0} is empty")]
     Empty(String),
+    /// It could not be masked in what steps say.
+    #[error("the secret {0} has fewer than {SHORTEST} bytes, too few to be masked in logs; use a longer one")]
+    TooShort(String),
     #[error("the secret {0} is not UTF-8 or has a NUL in it, so it cannot be an environment variable")]
     NotText(String),
 }
@@ -56,9 +59,10 @@ impl Settings {
         if value.contains('\0') {
             return Err(not_text());
         }
-        match value.is_empty() {
-            true => Err(SecretError::Empty(name.to_owned())),
-            false => Ok(Secret::new(value)),
+        match value.len() {
+            0 => Err(SecretError::Empty(name.to_owned())),
+            length if length < SHORTEST => Err(SecretError::TooShort(name.to_owned())),
+            _ => Ok(Secret::new(value)),
         }
     }
 }

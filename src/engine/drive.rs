@@ -93,7 +93,7 @@ pub(super) struct Active {
 
 /// Something that was started came to its end.
 pub(super) enum End {
-    Attempt { stage: usize, attempt: u32, events: Vec<RunEvent>, end: Result<Outcome, Failure> },
+    Attempt { stage: usize, attempt: u32, events: Vec<RunEvent>, end: Result<Box<Outcome>, Failure> },
     Survey { environment: EnvironmentName, stage: usize, shipment: Box<Shipment> },
 }
 
@@ -211,6 +211,7 @@ impl Driver {
                 }
             };
             let events = attempt.into_deferred();
+            let end = end.map(Box::new);
             let _ = ends.send(End::Attempt { stage: i, attempt: number, events, end });
         });
         let active = Active { attempt: number, stop, force_at: None, task: task.abort_handle(), _slot: slot };

@@ -35,6 +35,9 @@ pub struct FleetView {
     pub instances: Vec<InstanceView>,
     /// The run that holds it.
     pub held_by: Option<RunId>,
+    /// Nobody drives the run that holds it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// The rollout under way.
     pub rollout: Option<RolloutView>,
     /// Runs that wait, and for what.
@@ -59,8 +62,12 @@ pub struct RolloutView {
     pub started_at: Timestamp,
 }
 
-/// Every fleet that was not taken down.
-pub async fn list(store: &dyn Store, cloud: &Cloud) -> Result<Vec<FleetView>, Error> {
+/// Every fleet that was not taken down. `driven` tells whether somebody drives a run.
+pub async fn list(
+    store: &dyn Store,
+    cloud: &Cloud,
+    driven: impl Fn(&RunId) -> bool,
+) -> Result<Vec<FleetView>, Error> {
     let mut views = Vec::new();
     let unfinished = RunFilter { unfinished: true, limit: Some(1000), ..RunFilter::default() };
     let runs = store.runs(&unfinished).await?;
@@ -86,6 +93,7 @@ pub async fn list(store: &dyn Store, cloud: &Cloud) -> Result<Vec<FleetView>, Er
             size: current.map_or(0, |current| current.size),
             healthy: instances.iter().filter(|instance| instance.health == "healthy").count() as u32,
             instances,
+            interrupted: state.holder.as_ref().is_some_and(|run| !driven(run)),
             held_by: state.holder.clone(),
             rollout: rollout.map(|rollout| RolloutView {
                 run: rollout.run.clone(),

@@ -45,7 +45,10 @@ pub enum Error {
     Settings(String),
     #[error("there is no fleet {0}: windlass status lists those there are")]
     NoFleet(FleetId),
-    #[error("{holder} holds {fleet}: cancel it first, with windlass cancel {holder}")]
+    #[error(
+        "{holder} holds {fleet}: windlass cancel {holder} ends it, \
+         and where nobody drives it, windlass resume {holder} afterwards"
+    )]
     Held { fleet: FleetId, holder: RunId },
     #[error("the cloud does not do it: {0}")]
     Cloud(cloud::Error),
@@ -161,7 +164,8 @@ impl Engine {
 
     /// Every fleet that was not taken down.
     pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
-        fleets::list(self.store().as_ref(), &self.0.parts.cloud).await
+        let driven = |run: &RunId| self.handle(run).is_some();
+        fleets::list(self.store().as_ref(), &self.0.parts.cloud, driven).await
     }
 
     /// Takes a fleet down. `say` is told what happens.

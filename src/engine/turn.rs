@@ -49,6 +49,8 @@ impl Driver {
             // What was folded in was not written, or somebody else wrote: start from what is stored.
             if let Err(error) = self.reload().await {
                 tracing::error!(run = %self.run, %error, "the journal cannot be read; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(STORE_PAUSE.1);
             }
         };
         let answers = input.requests.drain(..).zip(draft.answers);

@@ -56,7 +56,7 @@ impl Stage for Scripted {
                 break Err(failure);
             }
         };
-        attempt.finish(step, done).await.map(|()| Outcome::default())
+        attempt.finish(*step, done).await.map(|()| Outcome::default())
     }
 
     fn stop_bound(&self, _: &Work) -> Duration {

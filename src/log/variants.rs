@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 /// What is shorter, in bytes, is not masked, be it a secret, a line of one, or a form of one: three
 /// characters turn up everywhere, and a log that is shredded hides nothing and helps nobody. Whoever
 /// reads secrets from settings says so to their author.
-pub const SHORTEST: usize = 4;
+pub use crate::secret::SHORTEST;
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

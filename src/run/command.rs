@@ -1,7 +1,7 @@
 //! PURE. What people may ask of a run, and what answers them.
 
 use super::event::{Actor, RunEvent};
-use super::state::RunState;
+use super::state::{Gate, RunState};
 use crate::ids::{EnvironmentName, RunId};
 
 /// What somebody asks of a run.
@@ -31,6 +31,9 @@ pub enum Refusal {
 /// The events that carry it out; none where it is the case already.
 pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEvent>, Refusal> {
     let actor = actor.clone();
+    if let Act::Promote { environment } | Act::Reject { environment, .. } = act {
+        known(state, environment)?;
+    }
     if state.ending.is_some() {
         return Err(Refusal::Ended(state.id.clone()));
     }
@@ -55,12 +58,16 @@ pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEv
     }
 }
 
-fn at_gate(state: &RunState, environment: &EnvironmentName) -> Result<(), Refusal> {
-    let Some(gate) = state.gates.get(environment) else {
+fn known<'a>(state: &'a RunState, environment: &EnvironmentName) -> Result<&'a Gate, Refusal> {
+    state.gates.get(environment).ok_or_else(|| {
         let known: Vec<String> = state.gates.keys().map(ToString::to_string).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(Refusal::Unknown { run: state.id.clone(), environment: environment.clone(), known });
-    };
+        Refusal::Unknown { run: state.id.clone(), environment: environment.clone(), known }
+    })
+}
+
+fn at_gate(state: &RunState, environment: &EnvironmentName) -> Result<(), Refusal> {
+    let gate = known(state, environment)?;
     let why = match (&gate.rejected, &gate.promoted, &gate.reached) {
         (Some((at, actor, _)), _, _) => format!("{} rejected it at {at:.0}", actor.name),
         (None, Some((at, actor)), _) => format!("{} promoted it at {at:.0}", actor.name),

@@ -441,11 +441,11 @@ pub fn settle(
     state: &RunState,
     i: usize,
     attempt: u32,
-    end: Result<super::event::Outcome, Failure>,
+    end: Result<Box<super::event::Outcome>, Failure>,
 ) -> RunEvent {
     let stage = state.pipeline.stages[i].name.clone();
     match end {
-        Ok(outcome) => RunEvent::AttemptSucceeded { stage, attempt, outcome: Box::new(outcome) },
+        Ok(outcome) => RunEvent::AttemptSucceeded { stage, attempt, outcome },
         Err(mut failure) => {
             // Whatever the driver says of it: what was stopped, failed because it was stopped.
             match stop_of(state, i) {

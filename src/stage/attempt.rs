@@ -57,7 +57,7 @@ pub struct Attempt {
 /// What comes next in an attempt; see [`Attempt::next`].
 pub enum Next<T> {
     Done(T),
-    Do(Step),
+    Do(Box<Step>),
 }
 
 /// A step under way.
@@ -84,7 +84,7 @@ impl Attempt {
             self.taken += 1;
             return Ok(Next::Done(result));
         }
-        Ok(Next::Do(self.begin(name).await?))
+        Ok(Next::Do(Box::new(self.begin(name).await?)))
     }
 
     /// What the journal knows of the next step.

@@ -76,7 +76,7 @@ impl Stage for Bake {
                 if let Ok(recipe) = &recipe {
                     recipe.tell(&mut step);
                 }
-                attempt.finish(step, recipe).await?
+                attempt.finish(*step, recipe).await?
             }
         };
         if let Some(image) = recipe.found.clone() {
@@ -92,7 +92,7 @@ impl Stage for Bake {
                 if let Ok(directory) = &builder {
                     step.say(&format!("provisioning in {}", directory.display()));
                 }
-                attempt.finish(step, builder).await?
+                attempt.finish(*step, builder).await?
             }
         };
         self.provision(attempt, &work, bake, directory).await?;
@@ -112,7 +112,7 @@ impl Stage for Bake {
                 if let Ok(image) = &created {
                     step.say(&format!("{} is {}", image.name, image.id));
                 }
-                attempt.finish(step, created).await?
+                attempt.finish(*step, created).await?
             }
         };
         self.workspaces.remove(&work.id);

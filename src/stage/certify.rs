@@ -24,7 +24,7 @@ impl Stage for Certify {
             if certified.is_ok() {
                 step.say(&format!("{} ({}) is certified", image.name, image.id));
             }
-            attempt.finish(step, certified).await?;
+            attempt.finish(*step, certified).await?;
         }
         let outputs = [("image".to_owned(), image.id.to_string())].into();
         Ok(Outcome { outputs, certified: Some(image.id), ..Outcome::default() })

@@ -30,7 +30,7 @@ impl Stage for Checkout {
                 let subject = commit.message.lines().next().unwrap_or_default();
                 step.say(&format!("{} by {}: {subject}", commit.sha.short(), commit.author));
             }
-            attempt.finish(step, fetched).await?;
+            attempt.finish(*step, fetched).await?;
         }
         let outputs = [
             ("sha", commit.sha.to_string()),

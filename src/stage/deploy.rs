@@ -62,7 +62,7 @@ impl Stage for Deploy {
                 let from = source.as_ref().map_or("nothing".to_owned(), |(image, _)| image.name.clone());
                 step.say(&format!("{id} goes from {from} to {}, {size} instances", image.name));
                 let begun = self.begin(&mut fleet, &listener, source).await;
-                attempt.finish(step, begun).await?
+                attempt.finish(*step, begun).await?
             }
         };
         let key = work.id.key();
@@ -237,7 +237,8 @@ impl Rollout<'_, '_> {
                 }
                 Move::TurnBack { reason } => self.turn_back(attempt, reason).await?,
                 Move::Done(end) => {
-                    if let Some((_, step)) = self.step.take() {
+                    if let Some((_, mut step)) = self.step.take() {
+                        step.say("the rollout is done");
                         attempt.finish(step, Ok(())).await?;
                     }
                     return Ok(end);
@@ -288,7 +289,8 @@ async fn step_for<'s>(
     let current = match slot.take() {
         Some((current, step)) if current == name => (current, step),
         other => {
-            if let Some((_, step)) = other {
+            if let Some((_, mut step)) = other {
+                step.say("this batch is done");
                 attempt.finish(step, Ok(())).await?;
             }
             let step = attempt.begin(&name).await?;

@@ -69,7 +69,7 @@ impl Stage for Upload {
                     step.say(&format!("{} bytes, {}", artifact.bytes, artifact.digest));
                     let object = self.send(&work, artifact, &key).await;
                     step.say(&format!("goes to {}", self.objects.location(&key)));
-                    attempt.finish(step, object).await?
+                    attempt.finish(*step, object).await?
                 }
             };
             uploaded.push(object);
@@ -86,7 +86,7 @@ impl Stage for Upload {
         if let Next::Do(mut step) = attempt.next::<()>("Write manifest").await? {
             step.say(&format!("goes to {}", self.objects.location(&key)));
             let written = self.write_manifest(&work, &manifest, &key).await;
-            attempt.finish(step, written).await?;
+            attempt.finish(*step, written).await?;
         }
         self.workspaces.remove(&work.id);
         let outputs = [("manifest".to_owned(), self.objects.location(&key))].into();

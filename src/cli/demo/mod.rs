@@ -151,7 +151,7 @@ impl Demo {
         let (seen_in, seen) = tokio::sync::oneshot::channel();
         match self.ship(promote, address.map(|address| (address, seen_in))).await? {
             Followed::Ended(view) if view.status == Status::Succeeded => {
-                Ok(Told::Whole(Box::new(Report::new(&view, seen.await.ok()))))
+                Ok(Told::Whole(Box::new(Report::new(&first, &view, seen.await.ok()))))
             }
             Followed::Ended(_) => Ok(Told::Failed),
             _ => Ok(Told::Stopped),

@@ -40,7 +40,8 @@ pub struct Swap {
 }
 
 impl Report {
-    pub fn new(view: &RunView, seen: Option<Seen>) -> Self {
+    /// `first` is the run that shipped version 1: it knows the name of the parent image.
+    pub fn new(first: &RunView, view: &RunView, seen: Option<Seen>) -> Self {
         let seconds = |from: Option<jiff::Timestamp>, to: Option<jiff::Timestamp>| match (from, to) {
             (Some(from), Some(to)) => round(to.duration_since(from).as_secs_f64()),
             _ => 0.0,
@@ -65,7 +66,11 @@ impl Report {
             status: view.status.as_str(),
             commit: view.commit.as_ref().map(ToString::to_string),
             image: image.map(|image| image.name.clone()),
-            parent: image.and_then(|image| image.parent.as_ref()).map(ToString::to_string),
+            parent: image.and_then(|image| image.parent.as_ref()).map(|parent| {
+                let named =
+                    first.stages.iter().find_map(|stage| stage.image.as_ref()).filter(|i| i.id == *parent);
+                named.map_or_else(|| parent.to_string(), |image| image.name.clone())
+            }),
             url: output("url"),
             seconds: seconds(Some(view.created_at), view.finished_at),
             stages: view

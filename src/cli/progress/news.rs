@@ -12,6 +12,13 @@ pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &s
     if before.is_none() {
         news.push((view.created_at, begins(view)));
     }
+    for gate in &view.gates {
+        let old = old_gate(before, gate);
+        if gate.status != "waiting" && old.is_none_or(|old| old.status != gate.status) {
+            // Before whatever came of it.
+            news.push((gate.reached_at, decided(gate)));
+        }
+    }
     for (i, stage) in view.stages.iter().enumerate() {
         let old = before.and_then(|before| before.stages.get(i));
         changes(old, stage, now, &mut news);
@@ -20,13 +27,6 @@ pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &s
         && before.is_none_or(|before| before.cancelled_by.is_none())
     {
         news.push((now, format!("being cancelled by {}", clean(by))));
-    }
-    for gate in &view.gates {
-        let old = old_gate(before, gate);
-        if gate.status != "waiting" && old.is_none_or(|old| old.status != gate.status) {
-            // Before whatever came of it.
-            news.push((gate.reached_at, decided(gate)));
-        }
     }
     // Stable: what happened at the same time stays in the order of the file.
     news.sort_by_key(|(at, _)| *at);
