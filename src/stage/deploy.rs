@@ -210,7 +210,10 @@ impl Rollout<'_, '_> {
             let step = attempt.begin(&name).await?;
             self.step = Some((name, step));
         }
-        self.fleet.recall(&attempt.work.recorded);
+        if self.fleet.recall(&attempt.work.recorded) {
+            self.fleet.observe().await?;
+            self.fleet.complete_launches().await?;
+        }
         loop {
             let observed = self.fleet.observe().await?;
             if let (Some(stop), Direction::Forward) = (attempt.stop(), &self.desired.direction) {

@@ -83,11 +83,13 @@ impl<'a> Fleet<'a> {
         Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, ended, instances }
     }
 
-    /// Recalls the launches that earlier steps of the attempt intended.
-    pub fn recall(&mut self, steps: &[StepState]) {
+    /// Recalls the launches that earlier steps of the attempt intended, and answers whether there are
+    /// any.
+    pub fn recall(&mut self, steps: &[StepState]) -> bool {
         let notes = steps.iter().filter_map(|step| step.notes.get(LAUNCHES));
         let intents = notes.filter_map(|note| serde_json::from_value::<Vec<Intent>>(note.clone()).ok());
         self.intents.extend(intents.flatten());
+        !self.intents.is_empty()
     }
 
     /// The fleet as it is now.
@@ -157,14 +159,9 @@ impl<'a> Fleet<'a> {
     }
 
     async fn launch(&mut self, step: &mut Step, release: &Digest, count: u32) -> Result<(), Failure> {
-        let sides = self.sides.iter().flatten();
-        let Some(side) = sides.into_iter().find(|side| side.release.id() == *release) else {
-            return Err(Failure::infrastructure(
-                "the plan asks for a release that the rollout does not know",
-            ));
-        };
-        let (version, word, release_of) = (side.version.clone(), side.word, side.release.clone());
-        let mut intents = self.intents_for(release, &version, word, count);
+        let version = self.side(release)?.version.clone();
+        let word = self.side(release)?.word;
+        let intents = self.intents_for(release, &version, word, count);
         self.intents.extend(intents.iter().cloned());
         let mut noted: Vec<Intent> = step.noted(LAUNCHES).unwrap_or_default();
         if intents.iter().any(|intent| !noted.contains(intent)) {
@@ -172,27 +169,47 @@ impl<'a> Fleet<'a> {
                 .extend(intents.iter().filter(|intent| !noted.contains(intent)).cloned().collect::<Vec<_>>());
             step.note(LAUNCHES, &noted).await?;
         }
-        intents.sort_unstable();
         for intent in intents {
-            let launch = Launch {
-                name: self.id.instance_name(&version, intent.n),
-                fleet: self.id.clone(),
-                image: release_of.image.clone(),
-                env: release_of.env.clone(),
-                release: release.clone(),
-                tags: Tags { key: intent.key.clone(), ..self.tags.clone() },
-                key: intent.key.clone(),
-            };
-            let instance = patiently(|| self.cloud.compute.launch(&launch)).await?;
-            if instance.state == InstanceState::Terminated {
-                // It came and went under this key: the next launch needs a new one.
-                self.ended.insert(intent.key);
-                continue;
-            }
-            step.say(&format!("launch {} from {}, at {}", instance.id, launch.image, instance.address));
-            self.instances.insert(instance.id.clone(), instance);
+            let instance = self.carry_out_launch(intent).await?;
+            step.say(&format!("launch {} from {}, at {}", instance.id, instance.image, instance.address));
         }
         Ok(())
+    }
+
+    /// Completes the launches that an earlier process was ended in the middle of: what it left is
+    /// pending, and nobody else starts it. One that is on its way by itself is only found again.
+    pub async fn complete_launches(&mut self) -> Result<(), Failure> {
+        let pending = |instance: &&Instance| instance.state == InstanceState::Pending;
+        let keys: BTreeSet<Key> = self.instances.values().filter(pending).map(|i| i.key.clone()).collect();
+        let cut_short: Vec<Intent> = self.intents.iter().filter(|i| keys.contains(&i.key)).cloned().collect();
+        for intent in cut_short {
+            self.carry_out_launch(intent).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the cloud for an instance, under the key of its intent: once or again, it is one.
+    async fn carry_out_launch(&mut self, intent: Intent) -> Result<Instance, Failure> {
+        let side = self.side(&intent.release)?;
+        let launch = Launch {
+            name: self.id.instance_name(&side.version, intent.n),
+            fleet: self.id.clone(),
+            image: side.release.image.clone(),
+            env: side.release.env.clone(),
+            release: intent.release,
+            tags: Tags { key: intent.key.clone(), ..self.tags.clone() },
+            key: intent.key,
+        };
+        let instance = patiently(|| self.cloud.compute.launch(&launch)).await?;
+        self.instances.insert(instance.id.clone(), instance.clone());
+        Ok(instance)
+    }
+
+    fn side(&self, release: &Digest) -> Result<&Side, Failure> {
+        let side = self.sides.iter().flatten().find(|side| side.release.id() == *release);
+        side.ok_or_else(|| {
+            Failure::infrastructure("the plan asks for a release that the rollout does not know")
+        })
     }
 
     /// The launches to ask for: first those that were intended and are not seen, under their old
