@@ -110,7 +110,8 @@ fn print_stage(out: &mut impl Write, stage: &StageView, now: Timestamp) -> io::R
     }
     write!(out, "  {}", stage.status.as_str())?;
     if let Some(started) = stage.started_at {
-        write!(out, " in {}", text::between(started, stage.finished_at.unwrap_or(now)))?;
+        let word = if stage.finished_at.is_some() { "in" } else { "for" };
+        write!(out, " {word} {}", text::between(started, stage.finished_at.unwrap_or(now)))?;
     }
     if stage.attempt > 1 {
         write!(out, ", attempt {}", stage.attempt)?;

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::{Error, Handle, Request, Shared, places, slots::Slot};
+use super::{Error, Handle, Request, Shared, is_outdated, places, slots::Slot};
 use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::load_fleet;
@@ -75,8 +75,8 @@ pub(super) struct Driver {
 }
 
 pub(super) struct Inbox {
-    requests: mpsc::UnboundedReceiver<Request>,
-    looks: mpsc::UnboundedReceiver<oneshot::Sender<RunView>>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) looks: mpsc::UnboundedReceiver<oneshot::Sender<RunView>>,
     entries: mpsc::UnboundedReceiver<Entry>,
     ends: mpsc::UnboundedReceiver<End>,
 }
@@ -129,6 +129,7 @@ impl Driver {
             freed.as_mut().enable();
             released.as_mut().enable();
 
+            self.look_again().await?;
             let decision = self.turn(&mut input).await?;
             self.revision.send_modify(|revision| *revision += 1);
             if self.state.ending.is_some() {
@@ -137,7 +138,8 @@ impl Driver {
 
             let wake_at = self.next_look(&decision);
             let for_slot = decision.slots_wanted > 0;
-            let for_fleet = self.places.values().any(|place| place.held.is_some());
+            let at_gate = self.state.gates.values().any(|gate| gate.undecided().is_some());
+            let for_fleet = at_gate || self.places.values().any(|place| place.held.is_some());
             tokio::select! {
                 request = self.inbox.requests.recv() => input.requests.extend(request),
                 entry = self.inbox.entries.recv() => input.entries.extend(entry),
@@ -218,6 +220,23 @@ impl Driver {
         self.active.insert(i, active);
     }
 
+    /// What runs behind a gate may change while the run stands at it: then what a promotion ships is
+    /// surveyed again.
+    async fn look_again(&mut self) -> Result<(), Error> {
+        let gates = self.state.gates.iter().filter(|(_, gate)| gate.undecided().is_some());
+        let gates: Vec<_> = gates.map(|(name, gate)| (name.clone(), gate.stages.first().copied())).collect();
+        for (environment, stage) in gates {
+            let Some(stage) = stage else { continue };
+            let store = self.shared.parts.store.as_ref();
+            if is_outdated(store, &self.state, &environment).await?
+                && self.surveys.insert(environment.clone())
+            {
+                self.survey(environment, stage);
+            }
+        }
+        Ok(())
+    }
+
     /// Finds out in the background what a promotion would ship.
     fn survey(&self, environment: EnvironmentName, stage: usize) {
         let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
@@ -277,7 +296,7 @@ impl Driver {
     }
 
     /// Shows the run to whoever looks. Drawn only when somebody does: it takes in every stage.
-    fn answer(&self, look: Option<oneshot::Sender<RunView>>) {
+    pub(super) fn answer(&self, look: Option<oneshot::Sender<RunView>>) {
         if let Some(look) = look {
             let _ = look.send(view::view(&self.state, &self.waits));
         }

@@ -79,8 +79,17 @@ pub async fn list(
         if current.is_none() && rollout.is_none() && state.holder.is_none() && instances.is_empty() {
             continue;
         }
-        let waits = runs.iter().filter(|run| run.run.pipeline == row.fleet.service);
-        let waits = waits.filter_map(|run| Some(format!("{}: {}", run.run, run.waiting_for.as_ref()?)));
+        let waits = runs.iter().filter_map(|run| {
+            let here = run.run.pipeline == row.fleet.service;
+            let reason = run
+                .waiting_for
+                .as_ref()
+                .filter(|why| here && why.contains(row.fleet.environment.as_str()))?;
+            Some(match driven(&run.run) {
+                true => format!("{}: {reason}", run.run),
+                false => format!("{0} was interrupted while it waited: windlass resume {0}", run.run),
+            })
+        });
         let name = current.map(|current| current.image.name.clone());
         let prefix = format!("{}-", row.fleet.service);
         views.push(FleetView {

@@ -15,10 +15,11 @@ use crate::clock::Clock;
 use crate::cloud::{self, Cloud};
 use crate::config::{self, Settings};
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
-use crate::journal::{self, load_run};
+use crate::journal::{self, load_fleet, load_run};
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::{Asks, Place, Waits};
 use crate::run::event::{Actor, Origin, Shipment};
+use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
 use crate::store::{self, NewRun, Store};
@@ -197,6 +198,11 @@ pub async fn act_on_journal(
     loop {
         let mut state = load_run(store, run).await?;
         let expected = state.sequence;
+        if let Act::Promote { environment } = &act
+            && is_outdated(store, &state, environment).await?
+        {
+            return Err(Refusal::Changed { run: run.clone(), environment: environment.clone() }.into());
+        }
         let events = command::carry_out(&state, &act, &actor)?;
         if events.is_empty() {
             return Ok(());
@@ -206,7 +212,7 @@ pub async fn act_on_journal(
             followed.map_err(|illegal| journal::Error::Illegal { run: run.clone(), illegal })?;
         }
         let events = events.into_iter().map(|event| (now, event)).collect();
-        let append = journal::run_append(&state, &Waits::default(), expected, events);
+        let append = journal::run_append(&state, &Waits::at_gates(&state), expected, events);
         match store.append(vec![append]).await {
             Err(store::Error::Conflict { .. }) => continue,
             done => return Ok(done?),
@@ -214,11 +220,22 @@ pub async fn act_on_journal(
     }
 }
 
+/// Whether what the environment's fleet runs is not what the run's gate shows any more.
+async fn is_outdated(
+    store: &dyn Store,
+    state: &RunState,
+    environment: &EnvironmentName,
+) -> Result<bool, store::Error> {
+    let fleet = FleetId::new(state.id.pipeline.clone(), environment.clone());
+    let running = load_fleet(store, &fleet).await?.current.map(|current| current.image.id);
+    Ok(command::is_outdated(state, environment, running.as_ref()))
+}
+
 /// The run as its journal alone tells it. `idle` is what an unfinished run waits for when nobody
 /// drives it.
 pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>) -> Result<RunView, Error> {
     let state = load_run(store, run).await?;
-    let mut view = view::view(&state, &Waits::default());
+    let mut view = view::view(&state, &Waits::at_gates(&state));
     if !view.status.is_final() {
         view.waiting_for = idle.map(ToOwned::to_owned);
     }

@@ -2,15 +2,16 @@
 //! written down. Nothing here acts on the world outside the store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Error;
 use super::drive::{Driver, End, Input, STORE_PAUSE};
 use super::slots::Slot;
+use super::{Error, is_outdated};
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
-use crate::run::command;
+use crate::run::command::{self, Act};
 use crate::run::decide::{self, Decision, Facts, decide};
 use crate::run::event::{Failure, FleetEvent, RunEvent};
 use crate::run::fold::Illegal;
@@ -41,7 +42,12 @@ impl Driver {
                     error @ (store::Error::Full { .. } | store::Error::Failed { .. }),
                 ))) => {
                     tracing::error!(run = %self.run, %error, "the journal cannot be written; trying again");
-                    tokio::time::sleep(pause).await;
+                    // Nobody is kept waiting for what cannot be done now.
+                    for request in input.requests.drain(..) {
+                        let refusal = command::Refusal::Unwritable(error.to_string());
+                        let _ = request.answer.send(Err(refusal));
+                    }
+                    self.pause(pause, input).await;
                     pause = (pause * 2).min(STORE_PAUSE.1);
                 }
                 Err(error) => return Err(error),
@@ -82,7 +88,8 @@ impl Driver {
         let before: BTreeMap<FleetId, u64> =
             self.fleets.iter().map(|(fleet, state)| (fleet.clone(), state.sequence)).collect();
         let mut draft = Draft::default();
-        self.take_in(now, input, &mut draft);
+        let outdated = self.outdated(input).await?;
+        self.take_in(now, input, &outdated, &mut draft);
         let mut entered: BTreeMap<FleetId, u64> = before;
         loop {
             self.decide(now, &mut draft)?;
@@ -105,7 +112,36 @@ impl Driver {
         Ok(draft)
     }
 
-    fn take_in(&mut self, now: Timestamp, input: &Input, draft: &mut Draft) {
+    /// The environments that somebody wants to promote to and that run something else by now than
+    /// what they were shown.
+    async fn outdated(&self, input: &Input) -> Result<Vec<EnvironmentName>, Error> {
+        let mut outdated = Vec::new();
+        for request in &input.requests {
+            if let Act::Promote { environment } = &request.act
+                && is_outdated(self.shared.parts.store.as_ref(), &self.state, environment).await?
+            {
+                outdated.push(environment.clone());
+            }
+        }
+        Ok(outdated)
+    }
+
+    /// Waits before the store is asked again; whoever looks or asks meanwhile gets an answer.
+    async fn pause(&mut self, pause: Duration, input: &mut Input) {
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                look = self.inbox.looks.recv() => self.answer(look),
+                request = self.inbox.requests.recv() => {
+                    input.requests.extend(request);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, now: Timestamp, input: &Input, outdated: &[EnvironmentName], draft: &mut Draft) {
         for entry in &input.entries {
             let mut done = self.fold_all(now, &entry.events, draft);
             if done.is_ok() {
@@ -138,6 +174,13 @@ impl Driver {
             }
         }
         for request in &input.requests {
+            if let Act::Promote { environment } = &request.act
+                && outdated.contains(environment)
+            {
+                let environment = environment.clone();
+                draft.answers.push(Err(command::Refusal::Changed { run: self.run.clone(), environment }));
+                continue;
+            }
             let answer = command::carry_out(&self.state, &request.act, &request.actor);
             let answer = answer.map(|events| {
                 if let Err(failure) = self.fold_all(now, &events, draft) {

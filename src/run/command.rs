@@ -2,7 +2,7 @@
 
 use super::event::{Actor, RunEvent};
 use super::state::{Gate, RunState};
-use crate::ids::{EnvironmentName, RunId};
+use crate::ids::{EnvironmentName, ImageId, RunId};
 
 /// What somebody asks of a run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -24,8 +24,22 @@ pub enum Refusal {
     Unknown { run: RunId, environment: EnvironmentName, known: String },
     #[error("{run} does not stand at the gate of {environment}: {why}")]
     NotAtGate { run: RunId, environment: EnvironmentName, why: String },
+    #[error(
+        "what runs in {environment} has changed since {run} came to its gate: \
+         look at what a promotion ships now, with windlass show {run}, then promote it again"
+    )]
+    Changed { run: RunId, environment: EnvironmentName },
+    #[error("the journal cannot be written now, so nothing was done: {0}")]
+    Unwritable(String),
     #[error("a reason is needed, so that whoever reads the history knows why: --reason \"…\"")]
     NoReason,
+}
+
+/// Whether the act would decide on something else than what the gate shows: `running` is the image
+/// that the environment's fleet runs now.
+pub fn is_outdated(state: &RunState, environment: &EnvironmentName, running: Option<&ImageId>) -> bool {
+    let shown = state.gates.get(environment).and_then(Gate::undecided);
+    shown.is_some_and(|shipment| shipment.running_image.as_ref() != running)
 }
 
 /// The events that carry it out; none where it is the case already.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Actor, Cause, Ending, Failure, Inputs, RunEvent};
-use super::state::{Hold, Phase, RunState};
+use super::state::{Gate, Hold, Phase, RunState};
 use crate::ids::{Digest, EnvironmentName};
 use crate::pipeline::expression::{Context, StageContext};
 use crate::pipeline::model::{Kind, Stage};
@@ -77,6 +77,19 @@ impl Waits {
     /// Why stage `i` waits, if it does.
     pub fn of(&self, state: &RunState, i: usize) -> Option<&Wait> {
         self.stages.get(&i).or_else(|| self.plain.as_ref().filter(|_| state.is_plain(i)))
+    }
+
+    /// What the journal alone tells, without anybody who decides: at which gates the run stands.
+    pub fn at_gates(state: &RunState) -> Self {
+        let mut waits = Self::default();
+        for i in state.ready() {
+            let Some(environment) = &state.pipeline.stages[i].environment else { continue };
+            if state.gates.get(environment).and_then(Gate::undecided).is_some() {
+                let wait = wait_for_promotion(state, environment);
+                waits.stages.insert(i, wait);
+            }
+        }
+        waits
     }
 
     /// What the run as a whole waits for.
@@ -213,6 +226,14 @@ fn start_plain(state: &RunState, facts: &Facts, decision: &mut Decision) {
     }
 }
 
+fn wait_for_promotion(state: &RunState, environment: &EnvironmentName) -> Wait {
+    let reason = format!(
+        "waiting for somebody to promote it to {environment}: windlass promote {} {environment}",
+        state.id
+    );
+    Wait { kind: WaitKind::Gate, reason }
+}
+
 fn wait_for_slot(facts: &Facts) -> Wait {
     let reason = format!("waiting for a free slot: all {} are in use", facts.slots);
     Wait { kind: WaitKind::Slot, reason }
@@ -298,11 +319,7 @@ fn passes(
             }
             return false;
         }
-        let reason = format!(
-            "waiting for somebody to promote it to {environment}: windlass promote {} {environment}",
-            state.id
-        );
-        decision.wait(i, WaitKind::Gate, reason);
+        decision.waits.stages.insert(i, wait_for_promotion(state, environment));
         return false;
     }
     let asked = decision.enter.iter().any(|(other, _)| other == environment);
@@ -426,7 +443,6 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
         context.stages.insert(name, StageContext { status: status.to_owned(), outputs });
     }
     context.success = state.graph.needs(i).iter().all(|need| state.stages[*need].phase == Phase::Succeeded);
-    context.cancelled = state.cancel.is_some();
     if let Some(environment) = &stage.environment {
         context.environment.insert("name".into(), environment.to_string());
         if let Some(place) = places.get(environment) {

@@ -342,7 +342,8 @@ pub enum RunEvent {
         stage: StageName,
         reason: String,
     },
-    /// The run stands at an environment that asks for a promotion.
+    /// The run stands at an environment that asks for a promotion. Comes again when what runs there
+    /// changes before anybody decides.
     GateReached {
         environment: EnvironmentName,
         stage: StageName,

@@ -217,10 +217,12 @@ impl RunState {
             }
             RunEvent::GateReached { environment, shipment, .. } => {
                 let gate = self.gate("gate_reached", environment)?;
-                if gate.reached.is_some() {
-                    return Err(order("gate_reached", environment, "it was reached already"));
+                if gate.promoted.is_some() || gate.rejected.is_some() {
+                    return Err(order("gate_reached", environment, "it was decided already"));
                 }
-                gate.reached = Some((at, shipment.clone()));
+                // Looked at again: what runs there has changed, and so has what a promotion ships.
+                let since = gate.reached.as_ref().map_or(at, |(since, _)| *since);
+                gate.reached = Some((since, shipment.clone()));
             }
             RunEvent::Promoted { environment, actor } => {
                 let gate = self.open_gate("promoted", environment)?;
@@ -295,8 +297,9 @@ impl RunState {
             | RunEvent::AttemptFailed { stage, attempt: number, .. } => {
                 attempt(stage, *number).is_some_and(|attempt| attempt.end.is_some())
             }
-            RunEvent::GateReached { environment, .. } => {
-                self.gates.get(environment).is_some_and(|gate| gate.reached.is_some())
+            RunEvent::GateReached { environment, shipment, .. } => {
+                let reached = self.gates.get(environment).and_then(|gate| gate.reached.as_ref());
+                reached.is_some_and(|(_, known)| known == shipment)
             }
             _ => false,
         }

@@ -67,6 +67,14 @@ pub struct Gate {
     pub hold: Hold,
 }
 
+impl Gate {
+    /// What a promotion would ship, while the run stands here and nobody has decided.
+    pub fn undecided(&self) -> Option<&Shipment> {
+        let open = self.promoted.is_none() && self.rejected.is_none();
+        self.reached.as_ref().filter(|_| open).map(|(_, shipment)| &**shipment)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     NotYet,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Image, Shipment};
-use super::state::{AttemptState, Hold, Phase, RunState, StepPhase};
+use super::state::{AttemptState, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
 use crate::pipeline::model::{Kind, Stage};
 
@@ -236,19 +236,17 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
     if state.running().next().is_some() {
         return Status::Running;
     }
-    let at_a_gate = state.gates.values().any(|gate| {
-        gate.reached.is_some()
-            && gate.promoted.is_none()
-            && gate.rejected.is_none()
-            && gate.hold == Hold::NotYet
-    });
-    let waits_long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry);
-    if at_a_gate || waits.stages.values().any(waits_long) {
-        return Status::Waiting;
-    }
-    match state.stages.iter().all(|stage| stage.attempts.is_empty()) {
-        true => Status::Queued,
-        false => Status::Running,
+    let at_a_gate = state.gates.values().any(|gate| gate.undecided().is_some());
+    let started = state.stages.iter().any(|stage| !stage.attempts.is_empty());
+    let long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry);
+    let for_long = waits.stages.values().any(long);
+    let soon = waits.plain.is_some() || waits.stages.values().any(|wait| !long(wait));
+    match (started, at_a_gate || for_long, soon) {
+        (_, true, _) => Status::Waiting,
+        (false, false, _) => Status::Queued,
+        (true, false, true) => Status::Running,
+        // Nothing runs and nothing says why: nobody drives it, or it is just about to go on.
+        (true, false, false) => Status::Waiting,
     }
 }
 

@@ -111,6 +111,13 @@ impl Attempt {
         None
     }
 
+    /// The step that an earlier process left under way and this one has not come to.
+    pub fn left_over(&self) -> Option<StepId> {
+        let last = self.work.recorded.len() as u32;
+        let running = self.work.recorded.last().is_some_and(|step| step.phase == StepPhase::Running);
+        (running && self.taken < last).then(|| StepId { attempt: self.work.id.clone(), step: last })
+    }
+
     /// Begins the next step: its intent is durable when this returns.
     pub async fn begin(&mut self, name: &str) -> Result<Step, Failure> {
         let notes = self.recorded().map(|step| step.notes.clone()).unwrap_or_default();
@@ -248,6 +255,8 @@ impl Step {
     /// Writes a line to the step's log, with the time.
     pub fn say(&mut self, line: &str) {
         let now = Timestamp::now();
+        // Names and messages come from outside: none of them steers a terminal.
+        let line = line.replace(char::is_control, " ");
         if let Err(error) = self.log.line(format_args!("{now:.3} {line}")) {
             tracing::warn!(step = %self.id, %error, "a line of a step's log could not be written");
         }

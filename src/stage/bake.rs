@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::shell::{STOP_BOUND, Shell, environment, secrets};
+use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::upload::failed;
 use super::workspace::{Workspaces, blocking, make};
 use super::{Attempt, Next, Stage, Step, Work};
@@ -52,7 +52,7 @@ impl Recipe {
     fn tell(&self, step: &mut Step) {
         step.say(&match &self.parent {
             Some(parent) => format!("parent {parent}"),
-            None => "no image runs there yet: starting from the base".to_owned(),
+            None => "no parent: starting from the base".to_owned(),
         });
         step.say(&format!("image key {}", self.key));
         if let Some(found) = &self.found {
@@ -64,6 +64,20 @@ impl Recipe {
 #[async_trait]
 impl Stage for Bake {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let done = self.carry_out(attempt).await;
+        if done.is_err() {
+            end_left_over(&self.runner, attempt).await;
+        }
+        done
+    }
+
+    fn stop_bound(&self, _work: &Work) -> Duration {
+        STOP_BOUND
+    }
+}
+
+impl Bake {
+    async fn carry_out(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
         let work = attempt.work.clone();
         let Kind::Bake(bake) = &work.stage().kind else {
             return Err(Failure::infrastructure("a bake stage without a bake; this is a defect"));
@@ -119,12 +133,6 @@ impl Stage for Bake {
         Ok(outcome(image))
     }
 
-    fn stop_bound(&self, _work: &Work) -> Duration {
-        STOP_BOUND
-    }
-}
-
-impl Bake {
     async fn provision(
         &self,
         attempt: &mut Attempt,

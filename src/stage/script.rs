@@ -1,12 +1,15 @@
 //! A stage of shell steps, one after the other in one workspace.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::fs::OFlags;
 
-use super::shell::{STOP_BOUND, Shell, environment, secrets};
+use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
 use super::{Attempt, Stage, Work};
 use crate::cloud::Cloud;
@@ -32,6 +35,20 @@ pub struct Script {
 #[async_trait]
 impl Stage for Script {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let done = self.carry_out(attempt).await;
+        if done.is_err() {
+            end_left_over(&self.runner, attempt).await;
+        }
+        done
+    }
+
+    fn stop_bound(&self, _work: &Work) -> Duration {
+        STOP_BOUND
+    }
+}
+
+impl Script {
+    async fn carry_out(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
         let work = attempt.work.clone();
         let Kind::Script(script) = &work.stage().kind else {
             return Err(Failure::infrastructure("a script stage without a script; this is a defect"));
@@ -54,12 +71,6 @@ impl Stage for Script {
         Ok(Outcome { outputs, artifacts, ..Outcome::default() })
     }
 
-    fn stop_bound(&self, _work: &Work) -> Duration {
-        STOP_BOUND
-    }
-}
-
-impl Script {
     /// The address of the fleet that the stage's environment names. What runs there has to be this
     /// run's image: a test of something else says nothing.
     async fn environment_url(&self, work: &Work) -> Result<Option<String>, Failure> {
@@ -87,17 +98,28 @@ impl Script {
         let path = workspace.output();
         let unreadable =
             |error: std::io::Error| Failure::task(format!("WINDLASS_OUTPUT cannot be read: {error}"));
-        let length = match path.metadata() {
-            Ok(meta) => meta.len(),
+        // A step may have put anything there: a link is not followed, a pipe not waited for.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = match options.read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(unreadable(error)),
         };
+        let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(Failure::task(
+                "WINDLASS_OUTPUT is not a file any more: write lines of key=value to it",
+            ));
+        }
+        let length = meta.len();
         if length > OUTPUT_LIMIT {
             return Err(Failure::task(format!(
                 "WINDLASS_OUTPUT has {length} bytes, at most {OUTPUT_LIMIT} are taken; hand on files as artifacts"
             )));
         }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let mut text = String::new();
+        file.by_ref().take(OUTPUT_LIMIT).read_to_string(&mut text).map_err(unreadable)?;
         let mut outputs = BTreeMap::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let (name, value) = line.split_once('=').ok_or_else(|| {

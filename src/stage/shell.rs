@@ -65,6 +65,16 @@ impl Shell {
     }
 }
 
+/// Ends the shell step that an earlier process left under way, where the attempt failed before it
+/// came to that step: nothing of a failed attempt goes on running.
+pub async fn end_left_over(runner: &runner::Client, attempt: &Attempt) {
+    let Some(id) = attempt.left_over() else { return };
+    match runner.cancel(&id, GRACE).await {
+        Ok(_) | Err(runner::Error::Unknown(_)) => {}
+        Err(error) => tracing::warn!(step = %id, %error, "a step that was left under way cannot be ended"),
+    }
+}
+
 fn code(exit: &Exit) -> Option<i32> {
     match exit.status {
         ExitStatus::Code { code } => Some(code),

@@ -83,7 +83,6 @@ impl Function {
             Self::Always => return Ok(Value::Bool(true)),
             Self::Success => return Ok(Value::Bool(context.success)),
             Self::Failure => return Ok(Value::Bool(context.failure)),
-            Self::Cancelled => return Ok(Value::Bool(context.cancelled)),
             Self::Case => return case(arguments, context),
             _ => {}
         }

@@ -96,7 +96,6 @@ enum Function {
     Always,
     Success,
     Failure,
-    Cancelled,
 }
 
 /// What an expression reads.
@@ -146,8 +145,6 @@ pub struct Context {
     pub success: bool,
     /// What `failure()` says: an ancestor has failed.
     pub failure: bool,
-    /// What `cancelled()` says: the run is being cancelled.
-    pub cancelled: bool,
 }
 
 /// An ancestor, as expressions see it.
@@ -191,7 +188,7 @@ impl Expression {
         found
     }
 
-    /// Whether it asks for a status itself (`always()`, `success()`, `failure()`, `cancelled()`).
+    /// Whether it asks for a status itself (`always()`, `success()`, `failure()`).
     /// One that does not holds only where `success()` does.
     pub fn asks_status(&self) -> bool {
         self.root.asks_status()
@@ -267,6 +264,6 @@ impl Node {
 
 impl Function {
     fn is_status(self) -> bool {
-        matches!(self, Self::Always | Self::Success | Self::Failure | Self::Cancelled)
+        matches!(self, Self::Always | Self::Success | Self::Failure)
     }
 }

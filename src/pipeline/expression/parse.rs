@@ -17,7 +17,7 @@ const COMMIT: &[&str] = &["sha", "branch", "author", "message"];
 const ENVIRONMENT: &[&str] = &["name", "group"];
 const STAGE: &[&str] = &["outputs", "status"];
 const FUNCTIONS: &[&str] =
-    &["contains", "startsWith", "endsWith", "format", "case", "always", "success", "failure", "cancelled"];
+    &["contains", "startsWith", "endsWith", "format", "case", "always", "success", "failure"];
 
 /// What is wrong with an expression, and where in the text that was parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,8 +234,9 @@ impl Reader<'_> {
             call::Function::Always => Function::Always,
             call::Function::Success => Function::Success,
             call::Function::Failure => Function::Failure,
-            call::Function::Cancelled => Function::Cancelled,
-            call::Function::Join
+            // A run that was cancelled starts nothing more: there is nothing to ask.
+            call::Function::Cancelled
+            | call::Function::Join
             | call::Function::ToJSON
             | call::Function::FromJSON
             | call::Function::HashFiles => {
