@@ -38,7 +38,7 @@ impl Place {
     fn demo(&self, words: &[&str]) -> Foreground {
         let mut command = Command::new(PROGRAM);
         command.arg("demo").args(words).env("TMPDIR", &self.directory).env_remove("WINDLASS_LOG");
-        Foreground::start(&mut command).patient(PATIENCE)
+        Foreground::start(&mut command, PATIENCE)
     }
 
     /// The demo's data directory, as long as it is there.
@@ -114,7 +114,7 @@ fn the_whole_story_with_a_person() {
     let program = Path::new(PROGRAM).parent().unwrap().display().to_string();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
-    let promoted = Foreground::start(shell.args(["-c", command]).env("PATH", path)).ended().with(0);
+    let promoted = Foreground::start(shell.args(["-c", command]).env("PATH", path), PATIENCE).ended().with(0);
     promoted.says(&["storefront/2 is promoted to production", "Greet customers as version 2"]);
 
     demo.says("until you press Ctrl-C");

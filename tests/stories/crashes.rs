@@ -114,6 +114,38 @@ fn killed_in_production() {
     killed_while_held("production", |run| is_at(run, "production", "Swap batch"), Ends::WhileNobodyDrives);
 }
 
+/// A launch is recorded, and then its process is started. What a kill leaves in between is a record
+/// without a process: whoever resumes starts it, instead of waiting for it.
+#[test]
+fn killed_in_the_middle_of_a_launch() {
+    let world = World::new();
+    world.hold("production");
+    let driver = world.run(&["--promote", "all"]);
+    let launched =
+        until("three are launched", || Some(world.living("production")).filter(|ids| ids.len() == 3));
+    kill_driver(&world, driver);
+    let place = world.data.join("instances").join(&launched[1]);
+    for process in world.processes() {
+        if process.carries("HOME", place.join("home").to_str().unwrap()) {
+            kill(process.pid);
+        }
+    }
+    until("it is gone", || (world.living("production").len() == 2).then_some(()));
+    for entry in fs::read_dir(&place).unwrap() {
+        let path = entry.unwrap().path();
+        match path.file_name().is_some_and(|name| name == "instance.json") {
+            true => {}
+            false if path.is_dir() => fs::remove_dir_all(path).unwrap(),
+            false => fs::remove_file(path).unwrap(),
+        }
+    }
+    world.release("production");
+    world.resume("shop/1").ended().with(0);
+    let ids = world.is_whole("production", image(&world.show("shop/1")), 3);
+    assert_eq!(ids, launched);
+    world.end();
+}
+
 /// Nothing in a checkout can be held: it is killed as soon as its step has a log, and what it had
 /// fetched is lost besides.
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, Signal, kill, signal};
+use super::{Signal, kill, signal};
 
 /// A command that is under way. Killed when it is dropped.
 pub struct Foreground {
@@ -40,19 +40,14 @@ struct Lines {
 }
 
 impl Foreground {
-    pub fn start(command: &mut Command) -> Self {
+    /// Starts it; whatever is waited for has to come within `patience`.
+    pub fn start(command: &mut Command, patience: Duration) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Arc::new(Said::default());
         let out = read(child.stdout.take().unwrap(), said.clone(), |lines| &mut lines.out);
         let err = read(child.stderr.take().unwrap(), said.clone(), |lines| &mut lines.err);
-        Self { child, patience: PATIENCE, said, readers: vec![out, err] }
-    }
-
-    /// The same, waited for so long.
-    pub fn patient(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
+        Self { child, patience, said, readers: vec![out, err] }
     }
 
     pub fn pid(&self) -> i32 {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::{Ended, Foreground, PROGRAM, Process, Repository, Signal, data, kill, signal, until};
+use super::{Ended, Foreground, PATIENCE, PROGRAM, Process, Repository, Signal, data, kill, signal, until};
 
 /// Everything of one story. Whatever is left when it is dropped is killed.
 pub struct World {
@@ -90,7 +90,7 @@ impl World {
 
     /// Starts a command.
     pub fn start(&self, words: &[&str]) -> Foreground {
-        Foreground::start(&mut self.command(words))
+        Foreground::start(&mut self.command(words), PATIENCE)
     }
 
     /// Runs a command to its end.
