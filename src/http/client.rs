@@ -193,6 +193,10 @@ fn path(run: &RunId, rest: &str) -> String {
     format!("/api/v1/runs/{run}{rest}")
 }
 
+/// When nothing was heard for so long, it is made sure that the other side still listens: the end of
+/// a connection tells that at once, but not always.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Server-sent events that are read: `event` and `data` lines, an empty line after each, comments in
 /// between (HTML standard, section 9.2).
 struct Events {
@@ -217,9 +221,13 @@ impl Events {
             if self.held.len() > ANSWER_LIMIT {
                 return Err(self.client.foreign("an event without an end"));
             }
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(frame) => {
+            match tokio::time::timeout(SILENCE, self.body.frame()).await {
+                // A run may have nothing to say for days. Is anybody there to say it?
+                Err(_) => {
+                    drop(ipc::connect(&self.client.data, SOCKET).await.map_err(|e| self.client.gone(e))?)
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(frame)) => {
                     let frame = frame.map_err(|error| self.client.gone(error))?;
                     self.held.extend(frame.into_data().unwrap_or_default());
                 }
