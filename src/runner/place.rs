@@ -5,7 +5,8 @@
 //! who passes it and finds the lock held knows that the holder listens.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +14,12 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::protocol::SOCKET;
 use crate::ipc;
+use crate::wake;
 
 /// The lock that the runner of a data directory holds.
 const LOCK: &str = "runner.lock";
@@ -44,6 +47,9 @@ impl Place {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             locked => locked?,
         }
+        // For whoever waits for this process to end.
+        lock.set_len(0)?;
+        (&lock).write_all(std::process::id().to_string().as_bytes())?;
         let listener = ipc::listen(data, SOCKET)?;
         Ok(Some(Self { data: data.to_owned(), own, listener, _lock: lock }))
     }
@@ -103,12 +109,22 @@ pub fn is_held(data: &Path) -> bool {
     })
 }
 
-/// Waits until no runner has the place any more; `false` when that takes longer than `patience`.
+/// Waits until the runner of `data` has ended, its process too; `false` when that takes longer than
+/// `patience`.
 pub async fn left(data: &Path, patience: Duration) -> bool {
-    let Ok(lock) = File::open(data.join(LOCK)) else { return true };
-    // Waits in the kernel: the runner's end lets go of the lock.
-    let gone = tokio::task::spawn_blocking(move || rustix::fs::flock(&lock, FlockOperation::LockShared));
-    tokio::time::timeout(patience, gone).await.is_ok()
+    let Some(process) = process(data) else { return true };
+    let ended = async { wake::readable(process)?.readable().await.map(drop) };
+    tokio::time::timeout(patience, ended).await.is_ok()
+}
+
+/// The process that took the place last, if it is still there.
+fn process(data: &Path) -> Option<OwnedFd> {
+    let pid: i32 = fs::read_to_string(data.join(LOCK)).ok()?.trim().parse().ok()?;
+    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    // Its number may belong to somebody else by now.
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let ours = data.as_os_str().as_encoded_bytes();
+    words.split(|byte| *byte == 0).any(|word| word == ours).then_some(process)
 }
 
 #[cfg(test)]

@@ -9,11 +9,18 @@ use rustix::process::Pid;
 pub use rustix::process::Signal;
 
 /// A process as it was when it was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
     pub words: Vec<String>,
     environment: Vec<OsString>,
+}
+
+/// Without the environment: it is long, and nobody else's business.
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.pid, self.words)
+    }
 }
 
 impl Process {
