@@ -87,6 +87,10 @@ impl Driver {
         let expected = self.state.sequence;
         let before: BTreeMap<FleetId, u64> =
             self.fleets.iter().map(|(fleet, state)| (fleet.clone(), state.sequence)).collect();
+        // Who holds a fleet is found out anew in each turn: it may have been let go of meanwhile.
+        for place in self.places.values_mut() {
+            place.held = None;
+        }
         let mut draft = Draft::default();
         let outdated = self.outdated(input).await?;
         self.take_in(now, input, &outdated, &mut draft);
@@ -248,9 +252,6 @@ impl Driver {
         draft: &mut Draft,
         expected: &mut BTreeMap<FleetId, u64>,
     ) -> Result<bool, Error> {
-        for place in self.places.values_mut() {
-            place.held = None;
-        }
         let mut held = false;
         for (environment, stage) in std::mem::take(&mut draft.decision.enter) {
             let Some(place) = self.places.get(&environment) else { continue };
