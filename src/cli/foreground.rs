@@ -152,14 +152,21 @@ impl Foreground {
             Start::New { submission, .. } => client.submit(submission).await?,
         };
         let run = view.run;
-        let holder = client.holder().await?;
+        // From here on it has the run: if it goes away, the run was lost, and not just never handed over.
+        let holder = match client.holder().await {
+            Ok(holder) => holder,
+            Err(error) => return lost(run, error),
+        };
         progress.say(&format!(
             "{run} is driven by process {} ({}), which holds {}",
             holder.pid,
             holder.command,
             self.data.display()
         ));
-        let views = client.changes(&run).await?.map_err(Error::from);
+        let views = match client.changes(&run).await {
+            Ok(views) => views.map_err(Error::from),
+            Err(error) => return lost(run, error),
+        };
         let cancel = || {
             let (client, run, actor) = (client.clone(), run.clone(), self.actor.clone());
             async move {
@@ -186,6 +193,14 @@ impl Foreground {
     fn left(&self, run: &RunId) -> Error {
         Error::world(format!("left {run} before its end; nothing of it is lost, and steps that run go on"))
             .hint(format!("to carry it on: windlass resume {run}{}", self.place))
+    }
+}
+
+/// The holder took the run, and then could not be asked any more.
+fn lost(run: RunId, error: client::Error) -> Result<(RunId, Followed), Handed> {
+    match Handed::from(error) {
+        Handed::Gone => Ok((run, Followed::Lost(None))),
+        failed => Err(failed),
     }
 }
 
