@@ -185,7 +185,7 @@ impl Attempt {
     }
 
     /// The step that would be begun next.
-    pub fn next_step(&self) -> StepId {
+    fn next_step(&self) -> StepId {
         StepId { attempt: self.work.id.clone(), step: self.taken + 1 }
     }
 
