@@ -290,12 +290,13 @@ macro_rules! serde_by_text {
     )*};
 }
 
-/// A journal: of a run, or of a fleet. Shown as `run:storefront/42` and
-/// `fleet:production/storefront`.
+/// A journal: of a run, of a fleet, or of an environment. Shown as `run:storefront/42`,
+/// `fleet:production/storefront` and `environment:production`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamId {
     Run(RunId),
     Fleet(FleetId),
+    Environment(EnvironmentName),
 }
 
 impl fmt::Display for StreamId {
@@ -303,6 +304,7 @@ impl fmt::Display for StreamId {
         match self {
             Self::Run(run) => f.pad(&format!("run:{run}")),
             Self::Fleet(fleet) => f.pad(&format!("fleet:{}/{}", fleet.environment, fleet.service)),
+            Self::Environment(environment) => f.pad(&format!("environment:{environment}")),
         }
     }
 }
@@ -319,6 +321,9 @@ impl FromStr for StreamId {
                     (Ok(service), Ok(environment)) => Ok(Self::Fleet(FleetId { service, environment })),
                     _ => Err(wrong()),
                 }
+            }
+            Some(("environment", environment)) => {
+                environment.parse().map(Self::Environment).map_err(|_| wrong())
             }
             _ => Err(wrong()),
         }
@@ -386,7 +391,7 @@ mod tests {
     fn ids_read_what_they_show() {
         let run: RunId = "storefront/42".parse().unwrap();
         assert_eq!(run.to_string().parse::<RunId>().unwrap(), run);
-        for stream in ["run:storefront/42", "fleet:production/store-front"] {
+        for stream in ["run:storefront/42", "fleet:production/store-front", "environment:production"] {
             assert_eq!(stream.parse::<StreamId>().unwrap().to_string(), stream);
         }
         for bad in ["storefront", "storefront/0", "storefront/x", "/1", "9/1", "storefront/-1"] {

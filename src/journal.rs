@@ -3,9 +3,10 @@
 
 use jiff::Timestamp;
 
-use crate::ids::{FleetId, RunId, StreamId};
+use crate::ids::{EnvironmentName, FleetId, RunId, StreamId};
 use crate::run::decide::Waits;
-use crate::run::event::{FleetEvent, RunEvent};
+use crate::run::environment::EnvironmentState;
+use crate::run::event::{EnvironmentEvent, FleetEvent, RunEvent};
 use crate::run::fleet::FleetState;
 use crate::run::fold::Illegal;
 use crate::run::state::RunState;
@@ -28,7 +29,7 @@ pub async fn load_run(store: &dyn Store, run: &RunId) -> Result<RunState, Error>
     let recorded = store.read(&StreamId::Run(run.clone()), 0).await?;
     let events = recorded.iter().filter_map(|recorded| match &recorded.event {
         Event::Run(event) => Some((recorded.at, event)),
-        Event::Fleet(_) => None,
+        Event::Fleet(_) | Event::Environment(_) => None,
     });
     RunState::fold(events).map_err(|illegal| match illegal {
         Illegal::NoBeginning if recorded.is_empty() => Error::NoRun(run.clone()),
@@ -41,7 +42,19 @@ pub async fn load_fleet(store: &dyn Store, fleet: &FleetId) -> Result<FleetState
     let recorded = store.read(&StreamId::Fleet(fleet.clone()), 0).await?;
     Ok(FleetState::fold(recorded.iter().filter_map(|recorded| match &recorded.event {
         Event::Fleet(event) => Some((recorded.at, event)),
-        Event::Run(_) => None,
+        Event::Run(_) | Event::Environment(_) => None,
+    })))
+}
+
+/// Loads an environment's journal and folds it.
+pub async fn load_environment(
+    store: &dyn Store,
+    environment: &EnvironmentName,
+) -> Result<EnvironmentState, store::Error> {
+    let recorded = store.read(&StreamId::Environment(environment.clone()), 0).await?;
+    Ok(EnvironmentState::fold(recorded.iter().filter_map(|recorded| match &recorded.event {
+        Event::Environment(event) => Some((recorded.at, event)),
+        Event::Run(_) | Event::Fleet(_) => None,
     })))
 }
 
@@ -81,5 +94,19 @@ pub fn fleet_append(fleet: &FleetId, expected: u64, events: Vec<(Timestamp, Flee
         expected,
         events: events.into_iter().map(|(at, event)| (at, Event::Fleet(event))).collect(),
         row: Row::Fleet(FleetRow { fleet: fleet.clone(), ended, updated_at }),
+    }
+}
+
+/// An append to an environment's journal.
+pub fn environment_append(
+    environment: &EnvironmentName,
+    expected: u64,
+    events: Vec<(Timestamp, EnvironmentEvent)>,
+) -> Append {
+    Append {
+        stream: StreamId::Environment(environment.clone()),
+        expected,
+        events: events.into_iter().map(|(at, event)| (at, Event::Environment(event))).collect(),
+        row: Row::Environment,
     }
 }

@@ -10,7 +10,7 @@ use windlass::ids::{EnvironmentName, PipelineName, RunId};
 use windlass::pipeline::model::Kind;
 use windlass::run::command::{Act, carry_out};
 use windlass::run::decide::{Asks, Facts, Place, decide, settle, stop_of};
-use windlass::run::event::{Actor, Cause, Ending, Failure, Origin, Promote, RunEvent, Shipment, Trigger};
+use windlass::run::event::{Actor, Cause, Ending, Failure, Origin, RunEvent, Shipment};
 use windlass::run::state::{Hold, Phase, RunState, StepPhase};
 
 /// A pipeline as it is generated.
@@ -91,17 +91,7 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn start(draft: &'a Draft) -> Self {
-        let origin = Origin {
-            pipeline: draft.text(),
-            pipeline_path: "/generated.yaml".to_owned(),
-            settings_path: None,
-            source: None,
-            commit: None,
-            params: BTreeMap::new(),
-            trigger: Trigger::Manual,
-            actor: Actor::unverified("octocat"),
-            promote: Promote::Nothing,
-        };
+        let origin = Origin::new(draft.text(), "/generated.yaml", Actor::unverified("octocat"));
         let run = RunId::new("generated".parse::<PipelineName>().unwrap(), 1);
         let created = RunEvent::Created { run, origin: Box::new(origin) };
         Self::resume(draft, vec![(Timestamp::UNIX_EPOCH, created)], 0)

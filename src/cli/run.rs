@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::http::Submission;
 use crate::ids::EnvironmentName;
 use crate::pipeline::model::{Kind, Pipeline, Source};
-use crate::run::event::{Commit, Origin, Promote, Trigger};
+use crate::run::event::{Commit, Origin, Promote};
 use crate::source::{Address, Sources, Want};
 
 /// Run a pipeline for one commit, and stay until it has ended
@@ -81,15 +81,12 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         None => None,
     };
     let origin = Origin {
-        pipeline: text,
-        pipeline_path: path.display().to_string(),
         settings_path: settings.path.as_ref().map(|path| path.display().to_string()),
         source: address.map(|address| address.to_string()),
         commit,
         params,
-        trigger: Trigger::Manual,
-        actor: actor.clone(),
         promote,
+        ..Origin::new(text, path.display().to_string(), actor.clone())
     };
     let submission = Box::new(Submission { origin, trigger_key: Some(trigger_key()) });
     let place = args.place.suffix();
@@ -175,6 +172,9 @@ fn address(pipeline: &Pipeline, given: Option<&str>, file: &Path) -> Result<Opti
     let (text, relative_to) = match (given, &pipeline.source) {
         (Some(given), _) => (given, std::env::current_dir()?),
         (None, Some(Source::Git(own))) => (own.as_str(), beside.to_owned()),
+        (None, Some(Source::GitHub(_))) => {
+            return Err(Error::input("source.github is not supported yet"));
+        }
         (None, None) => {
             let checkout = pipeline.stages.iter().find(|stage| matches!(stage.kind, Kind::Checkout));
             return match checkout {

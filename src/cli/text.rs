@@ -146,7 +146,7 @@ pub fn run_look(status: Status) -> Look {
         Status::Failed => BAD,
         Status::Running | Status::Cancelling => BUSY,
         Status::Waiting | Status::Queued => WAITS,
-        Status::Cancelled => ENDED,
+        Status::Cancelled | Status::Superseded => ENDED,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Environments hold the policy, so no pipeline can talk itself past it. Secrets are named here and
 //! looked up when a stage needs them: their values never stand in the settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::pipeline::{Place, Surroundings};
 use crate::rollout::Rolling;
 
 mod file;
+pub mod freeze;
 mod keys;
 mod read;
 mod secrets;
@@ -20,6 +21,7 @@ mod secrets;
 mod tests;
 
 pub use file::read_file;
+pub use freeze::Freeze;
 pub use secrets::SecretError;
 
 /// Settings that are always legal.
@@ -30,6 +32,38 @@ pub struct Settings {
     pub environments: BTreeMap<EnvironmentName, Environment>,
     pub secrets: BTreeMap<String, SecretSource>,
     pub runner: Runner,
+    /// By the name that they act under.
+    pub people: BTreeMap<String, Person>,
+    pub github: GitHub,
+}
+
+/// Somebody who acts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Person {
+    pub roles: BTreeSet<String>,
+    /// The addresses they commit with, in lower case.
+    pub emails: BTreeSet<String>,
+    /// Their login there.
+    pub github: Option<String>,
+    /// Proves who they are to a server that listens beyond this machine.
+    pub token: Option<SecretSource>,
+}
+
+/// What GitHub and this server know of each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GitHub {
+    /// What webhooks are signed with: one, or while it is changed two. Empty: none are taken.
+    pub webhook_secrets: Vec<SecretSource>,
+    /// By `owner/name`.
+    pub repositories: BTreeMap<String, Repository>,
+}
+
+/// A repository on GitHub.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Repository {
+    /// Where it is cloned from, instead of `https://github.com/owner/name.git`: a path (relative to the
+    /// settings) or an address.
+    pub url: Option<String>,
 }
 
 /// Policy for a place where services run.
@@ -37,7 +71,28 @@ pub struct Settings {
 pub struct Environment {
     pub group: Group,
     pub promotion: Promotion,
+    pub approvals: Approvals,
+    pub freezes: Vec<Freeze>,
     pub fleets: BTreeMap<PipelineName, Fleet>,
+}
+
+/// Who may promote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approvals {
+    /// So many different people, at least 1.
+    pub count: u32,
+    /// Each of them has one of these; empty: anybody may.
+    pub roles: BTreeSet<String>,
+    /// Whether somebody who wrote a commit that ships may be one of them.
+    pub author: bool,
+    /// Whether `run --promote` and `demo --auto` may stand in for people.
+    pub automation: bool,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { count: 1, roles: BTreeSet::new(), author: true, automation: true }
+    }
 }
 
 /// The kind of an environment.

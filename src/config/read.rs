@@ -10,7 +10,7 @@ use crate::pipeline::yaml::{self, Entry, Node};
 use crate::pipeline::{Problems, shape};
 use crate::rollout::Rolling;
 
-use super::{Environment, Fleet, Group, Promotion, Runner, SecretSource, Settings, keys};
+use super::{Approvals, Environment, Fleet, GitHub, Group, Promotion, Runner, SecretSource, Settings, keys};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -166,7 +166,13 @@ fn build(root: &Node, path: &Path) -> Option<Settings> {
         let group = self::group(node.get("group")?.text()?);
         Some((
             entry.key.parse().ok()?,
-            Environment { group, promotion, fleets: fleets.collect::<Option<_>>()? },
+            Environment {
+                group,
+                promotion,
+                approvals: Approvals::default(),
+                freezes: Vec::new(),
+                fleets: fleets.collect::<Option<_>>()?,
+            },
         ))
     });
     let secrets =
@@ -176,6 +182,8 @@ fn build(root: &Node, path: &Path) -> Option<Settings> {
         environments: environments.collect::<Option<_>>()?,
         secrets: secrets.collect::<Option<_>>()?,
         runner: root.get("runner").map(runner).unwrap_or_default(),
+        people: BTreeMap::new(),
+        github: GitHub::default(),
     })
 }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::engine::{Parts, Slots, Surveyor};
 use crate::run::command::Act;
-use crate::run::event::{Actor, Failure, Outcome, Promote, Shipment, Trigger};
+use crate::run::event::{Actor, Failure, Outcome, Shipment};
 use crate::run::view::{StageStatus, Status};
 use crate::stage::{Attempt, Next, Stage, Work};
 use crate::store::memory::Memory;
@@ -124,17 +124,7 @@ impl Holder {
 }
 
 fn submission(pipeline: &str, key: &str) -> Submission {
-    let origin = Origin {
-        pipeline: pipeline.to_owned(),
-        pipeline_path: "/hello.yaml".to_owned(),
-        settings_path: None,
-        source: None,
-        commit: None,
-        params: BTreeMap::new(),
-        trigger: Trigger::Manual,
-        actor: Actor::named("octocat").unwrap(),
-        promote: Promote::Nothing,
-    };
+    let origin = Origin::new(pipeline, "/hello.yaml", Actor::named("octocat").unwrap());
     Submission { origin, trigger_key: Some(key.to_owned()) }
 }
 

@@ -13,6 +13,9 @@ pub struct Pipeline {
     pub name: PipelineName,
     /// Where the commits come from, unless the command line says otherwise.
     pub source: Option<Source>,
+    /// What starts a run by itself.
+    pub on: Triggers,
+    pub queue: Queue,
     pub params: BTreeMap<String, Param>,
     /// In the order of the file. At least one; names are unique; `needs` name stages of this list
     /// and make no cycle.
@@ -24,6 +27,63 @@ pub struct Pipeline {
 pub enum Source {
     /// A path (relative to the pipeline file), `file://`, `https://`, `ssh://` or `user@host:path`.
     Git(String),
+    /// A repository on GitHub, `owner/name`; the settings may say where else it is cloned from.
+    GitHub(String),
+}
+
+/// What starts a run by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Triggers {
+    pub push: Option<Push>,
+    pub pull_request: Option<PullRequest>,
+    pub schedules: Vec<Schedule>,
+}
+
+/// Which pushes start a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Push {
+    /// Of the branch's name. Without `branches` and `tags`: every branch and no tag. With `tags` alone:
+    /// no branch.
+    pub branches: Patterns,
+    pub tags: Patterns,
+    /// Of the files that the push changed: one has to match. Empty: whatever changed.
+    pub paths: Patterns,
+}
+
+/// Which pull requests start a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PullRequest {
+    /// Of the branch that it is to be merged into. Empty: every one.
+    pub branches: Patterns,
+    pub paths: Patterns,
+    /// The run goes as far as these stages. Never empty where a stage names an environment.
+    pub until: Vec<StageName>,
+}
+
+/// When runs start by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// Five fields, checked: minute, hour, day of the month, month, day of the week.
+    pub cron: String,
+    /// An IANA name, checked.
+    pub timezone: String,
+    /// The branch whose newest commit is taken; `None`: the one that the source has checked out.
+    pub branch: Option<String>,
+}
+
+/// Patterns of names or paths, in the order of the file. `*` stands for anything but `/`, `**` for
+/// anything, `?` for one character, `!` takes back what a pattern before it allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Patterns(pub Vec<String>);
+
+/// What a newer run does to the older ones of the same pipeline and ref.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Queue {
+    /// It supersedes those that have not started, and those that wait at a gate that it reaches.
+    #[default]
+    Newest,
+    /// Nothing: each takes its turn.
+    Every,
 }
 
 /// A value that whoever starts a run may set.
@@ -89,6 +149,31 @@ pub struct Script {
     pub steps: Vec<ShellStep>,
     /// What the stage produces: name → path in the workspace, relative, without `..`.
     pub artifacts: BTreeMap<ArtifactName, String>,
+    pub reports: Reports,
+}
+
+/// Reports that a stage's steps leave in the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reports {
+    /// Patterns of JUnit XML files; empty: none are read.
+    pub junit: Patterns,
+    pub coverage: Option<Coverage>,
+}
+
+/// How much of the code the tests ran through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    pub format: CoverageFormat,
+    /// Patterns of the files.
+    pub files: Patterns,
+    /// In hundredths of a per cent: fewer covered lines fail the stage.
+    pub at_least: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoverageFormat {
+    Lcov,
+    Cobertura,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

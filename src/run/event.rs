@@ -1,4 +1,4 @@
-//! What can happen to a run and to a fleet. Events are facts in the past tense; they are stored as
+//! What can happen to a run, a fleet and an environment. Events are facts in the past tense; they are stored as
 //! JSON with the version of their format, and never changed afterwards.
 //!
 //! A field may be added when it has a default; anything else is a new version with a reader for the
@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::report::Report;
 use crate::ids::{
     ArtifactName, CommitSha, Digest, EnvironmentName, ImageId, Key, PipelineName, RunId, StageName,
 };
 
-/// The version of the stored format of [`RunEvent`] and [`FleetEvent`].
+/// The version of the stored format of [`RunEvent`], [`FleetEvent`] and [`EnvironmentEvent`].
 pub const FORMAT: u32 = 1;
 
 /// Who did something.
@@ -118,14 +119,37 @@ impl Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Trigger {
-    /// A person, at a command line.
+    /// A person, at a command line, a page or the API.
     Manual,
+    /// Commits were pushed to a branch, or a tag was.
+    Push {
+        /// `X-GitHub-Delivery` of the webhook that told.
+        delivery: String,
+    },
+    PullRequest {
+        delivery: String,
+        number: u64,
+    },
+    /// It was time.
+    Schedule {
+        due: Timestamp,
+    },
+    /// A person took a fleet back to what it ran before.
+    Rollback {
+        environment: EnvironmentName,
+        /// What the fleet ran when it was asked for; quarantined as soon as the run holds the fleet.
+        from: ImageId,
+    },
 }
 
 impl Trigger {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Manual => "manual",
+            Self::Push { .. } => "push",
+            Self::PullRequest { .. } => "pull_request",
+            Self::Schedule { .. } => "schedule",
+            Self::Rollback { .. } => "rollback",
         }
     }
 }
@@ -177,6 +201,36 @@ pub struct Origin {
     pub trigger: Trigger,
     pub actor: Actor,
     pub promote: Promote,
+    /// The ref that the commit came from, whole: `refs/heads/main`, `refs/pull/12/head`. Runs of one
+    /// pipeline and ref stand in one queue; a run without one stands in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The run goes as far as these stages and what they need; empty: to its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub until: Vec<StageName>,
+    /// The image that a run of [`Trigger::Rollback`] deploys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+}
+
+impl Origin {
+    /// A run of this pipeline text that a person started, with nothing else to it.
+    pub fn new(pipeline: impl Into<String>, pipeline_path: impl Into<String>, actor: Actor) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            pipeline_path: pipeline_path.into(),
+            settings_path: None,
+            source: None,
+            commit: None,
+            params: BTreeMap::new(),
+            trigger: Trigger::Manual,
+            actor,
+            promote: Promote::Nothing,
+            reference: None,
+            until: Vec::new(),
+            image: None,
+        }
+    }
 }
 
 /// What one attempt of a stage works with: evaluated once, recorded, and never again.
@@ -242,6 +296,17 @@ pub struct Shipment {
     pub files: Vec<String>,
     /// The commit is an ancestor of what runs: promoting it takes the fleet back.
     pub rollback: bool,
+    /// Everybody who wrote one of the commits that ship, `Name <address>`, also beyond the first 100
+    /// commits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authors: Vec<String>,
+    /// Of the new image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ImageId>,
+    /// What differs in the environment of the instances, `NAME: old → new`; values that look secret
+    /// are not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<String>,
     /// Why some of this is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -261,6 +326,20 @@ pub enum Ending {
     Succeeded,
     Failed,
     Cancelled,
+    /// A newer run took its place before it did anything that counts.
+    Superseded,
+}
+
+/// Something that a replay changes in the inputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum Edit {
+    /// `params.NAME=VALUE`
+    Param { name: String, value: String },
+    /// `STAGE.with.KEY=VALUE`; the value is YAML.
+    With { stage: StageName, key: String, value: String },
+    /// `STAGE.env.NAME=VALUE`
+    Env { stage: StageName, name: String, value: String },
 }
 
 /// A fact of a run's journal.
@@ -349,6 +428,11 @@ pub enum RunEvent {
         stage: StageName,
         shipment: Box<Shipment>,
     },
+    /// Somebody said yes where more than one has to; the last one's yes is [`Self::Promoted`].
+    Approved {
+        environment: EnvironmentName,
+        actor: Actor,
+    },
     Promoted {
         environment: EnvironmentName,
         actor: Actor,
@@ -375,6 +459,28 @@ pub enum RunEvent {
         actor: Actor,
         #[serde(default)]
         reason: String,
+    },
+    /// A newer run of the same pipeline and ref took its place; nothing more of it starts.
+    Superseded {
+        by: RunId,
+        reason: String,
+    },
+    /// New attempts of these stages, with these changes. May follow [`Self::Ended`]: then the run goes
+    /// on.
+    Replayed {
+        actor: Actor,
+        /// As it was asked for: `--failed`, `--from build`.
+        request: String,
+        /// All that is pending again, in the order of the file.
+        stages: Vec<StageName>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        edits: Vec<Edit>,
+    },
+    /// What the reports of an attempt say. Recorded before the attempt's end.
+    Reported {
+        stage: StageName,
+        attempt: u32,
+        report: Box<Report>,
     },
     Ended {
         ending: Ending,
@@ -432,6 +538,9 @@ pub enum FleetEvent {
         image: Box<Image>,
         release: Release,
         size: u32,
+        /// The ref that the run's commit came from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
     },
     RolloutEnded {
         key: Key,
@@ -439,6 +548,41 @@ pub enum FleetEvent {
     },
     /// The fleet was taken down: no instances, no balancer.
     Ended {
+        actor: Actor,
+    },
+    /// The image must not be deployed or built upon, by this service anywhere.
+    Quarantined {
+        image: ImageId,
+        /// Of the image.
+        name: String,
+        actor: Actor,
+        reason: String,
+    },
+    QuarantineLifted {
+        image: ImageId,
+        actor: Actor,
+        reason: String,
+    },
+    /// No run enters until somebody unlocks it.
+    Locked {
+        actor: Actor,
+        reason: String,
+    },
+    Unlocked {
+        actor: Actor,
+    },
+}
+
+/// A fact of an environment's journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EnvironmentEvent {
+    /// No run enters any fleet of it until somebody unlocks it.
+    Locked {
+        actor: Actor,
+        reason: String,
+    },
+    Unlocked {
         actor: Actor,
     },
 }

@@ -1,9 +1,12 @@
 //! PURE. The state of a fleet: a fold over its journal.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use super::event::{FleetEvent, Image, Release, RolloutEnd};
-use crate::ids::{Key, RunId, StageName};
+use super::environment::Lock;
+use super::event::{Actor, FleetEvent, Image, Release, RolloutEnd};
+use crate::ids::{ImageId, Key, RunId, StageName};
 
 /// Everything recorded of a fleet. What its instances do right now is observed, not recorded.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +21,20 @@ pub struct FleetState {
     pub current: Option<Deployed>,
     /// What it ran before that, newest last.
     pub history: Vec<Deployed>,
+    /// Somebody holds it: no run enters.
+    pub lock: Option<Lock>,
+    /// Images that were quarantined here and not lifted since; they hold for the service everywhere.
+    pub quarantined: BTreeMap<ImageId, Quarantine>,
+}
+
+/// Why an image must not be deployed or built upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Of the image.
+    pub name: String,
+    pub actor: Actor,
+    pub reason: String,
+    pub at: Timestamp,
 }
 
 /// A rollout as it was started.
@@ -40,6 +57,10 @@ pub struct Deployed {
     pub size: u32,
     /// When the rollout to it started.
     pub since: Timestamp,
+    /// The run that deployed it.
+    pub run: RunId,
+    /// The ref that its commit came from.
+    pub reference: Option<String>,
 }
 
 impl FleetState {
@@ -63,9 +84,15 @@ impl FleetState {
                     self.holder = None;
                 }
             }
-            FleetEvent::RolloutStarted { run, stage, attempt, key, image, release, size } => {
-                let to =
-                    Deployed { image: (**image).clone(), release: release.clone(), size: *size, since: at };
+            FleetEvent::RolloutStarted { run, stage, attempt, key, image, release, size, reference } => {
+                let to = Deployed {
+                    image: (**image).clone(),
+                    release: release.clone(),
+                    size: *size,
+                    since: at,
+                    run: run.clone(),
+                    reference: reference.clone(),
+                };
                 self.rollout = Some(Rollout {
                     key: key.clone(),
                     run: run.clone(),
@@ -94,6 +121,15 @@ impl FleetState {
                     self.history.push(before);
                 }
             }
+            FleetEvent::Quarantined { image, name, actor, reason } => {
+                let (name, actor, reason) = (name.clone(), actor.clone(), reason.clone());
+                self.quarantined.insert(image.clone(), Quarantine { name, actor, reason, at });
+            }
+            FleetEvent::QuarantineLifted { image, .. } => drop(self.quarantined.remove(image)),
+            FleetEvent::Locked { actor, reason } => {
+                self.lock = Some(Lock { actor: actor.clone(), reason: reason.clone(), at });
+            }
+            FleetEvent::Unlocked { .. } => self.lock = None,
         }
     }
 

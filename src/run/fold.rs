@@ -35,7 +35,15 @@ pub enum Illegal {
 
 impl AttemptState {
     fn new(inputs: Inputs, started_at: Timestamp) -> Self {
-        Self { inputs, started_at, finished_at: None, timed_out_at: None, steps: Vec::new(), end: None }
+        Self {
+            inputs,
+            started_at,
+            finished_at: None,
+            timed_out_at: None,
+            steps: Vec::new(),
+            report: None,
+            end: None,
+        }
     }
 }
 
@@ -258,6 +266,19 @@ impl RunState {
                 if self.cancel.is_none() {
                     self.cancel = Some(Cancel { actor: actor.clone(), reason: reason.clone(), at });
                 }
+            }
+            RunEvent::Approved { environment, .. } => {
+                self.open_gate("approved", environment)?;
+            }
+            RunEvent::Superseded { .. } => {
+                return Err(order("superseded", &self.id, "this version does not know it"));
+            }
+            RunEvent::Replayed { .. } => {
+                return Err(order("replayed", &self.id, "this version does not know it"));
+            }
+            RunEvent::Reported { stage, attempt, report } => {
+                let attempt = self.running_attempt("reported", stage, *attempt)?;
+                attempt.report = Some((**report).clone());
             }
             RunEvent::Ended { ending } => {
                 if self.index.open > 0 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::event::{Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment};
+use super::report::Report;
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::graph::Graph;
 use crate::pipeline::model::{Pipeline, Stage};
@@ -122,6 +123,8 @@ pub struct AttemptState {
     /// When its deadline passed.
     pub timed_out_at: Option<Timestamp>,
     pub steps: Vec<StepState>,
+    /// What its reports say.
+    pub report: Option<Report>,
     pub end: Option<Result<Outcome, Failure>>,
 }
 

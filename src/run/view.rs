@@ -15,7 +15,7 @@ use crate::pipeline::model::{Kind, Stage};
 /// The version of the document.
 pub const SCHEMA: u32 = 1;
 
-/// A run's status. (`superseded` comes with the queue.)
+/// A run's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -26,10 +26,11 @@ pub enum Status {
     Succeeded,
     Failed,
     Cancelled,
+    Superseded,
 }
 
 impl Status {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Queued,
         Self::Running,
         Self::Waiting,
@@ -37,6 +38,7 @@ impl Status {
         Self::Succeeded,
         Self::Failed,
         Self::Cancelled,
+        Self::Superseded,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -48,12 +50,13 @@ impl Status {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
         }
     }
 
     /// Whether nothing more will happen.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Superseded)
     }
 }
 
@@ -228,6 +231,7 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
         Some(Ending::Succeeded) => return Status::Succeeded,
         Some(Ending::Failed) => return Status::Failed,
         Some(Ending::Cancelled) => return Status::Cancelled,
+        Some(Ending::Superseded) => return Status::Superseded,
         None => {}
     }
     if state.cancel.is_some() {

@@ -75,6 +75,7 @@ impl Stage for Deploy {
                 image: Box::new(image.clone()),
                 release: release.clone(),
                 size,
+                reference: work.origin.reference.clone(),
             };
             attempt.record_fleet(&id, event).await?;
         }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Append, Error, Event, FleetRow, NewRun, Row, RunFilter, RunRow, Store};
 use crate::ids::{FleetId, PipelineName, RunId, StreamId};
-use crate::run::event::{Actor, Commit, Ending, FleetEvent, Origin, Promote, RunEvent, Trigger};
+use crate::run::event::{Actor, Commit, Ending, FleetEvent, Origin, RunEvent};
 
 /// Holds a store to its contract; panics where it breaks it.
 ///
@@ -52,9 +52,6 @@ fn minutes(minute: i64) -> Timestamp {
 
 fn origin(pipeline: &str) -> Origin {
     Origin {
-        pipeline: pipeline.to_owned(),
-        pipeline_path: "/srv/pipelines/storefront.yaml".to_owned(),
-        settings_path: None,
         source: Some("/srv/storefront".to_owned()),
         commit: Some(Commit {
             sha: "9f3c2a1b".repeat(5).parse().expect("a commit"),
@@ -63,9 +60,7 @@ fn origin(pipeline: &str) -> Origin {
             message: "Count the visitors".to_owned(),
         }),
         params: BTreeMap::from([("flavour".to_owned(), "plain".to_owned())]),
-        trigger: Trigger::Manual,
-        actor: Actor::unverified("grace"),
-        promote: Promote::Nothing,
+        ..Origin::new(pipeline, "/srv/pipelines/storefront.yaml", Actor::unverified("grace"))
     }
 }
 

@@ -77,6 +77,7 @@ impl State {
                     let row = FleetRow { updated_at: kept(row.updated_at), ..row };
                     self.fleets.insert(row.fleet.clone(), row);
                 }
+                Row::Environment => {}
             }
         }
         Ok(())

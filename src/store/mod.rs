@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::ids::{CommitSha, FleetId, PipelineName, RunId, StreamId};
-use crate::run::event::{FleetEvent, Origin, RunEvent};
+use crate::run::event::{EnvironmentEvent, FleetEvent, Origin, RunEvent};
 
 pub mod conformance;
 pub mod fault;
@@ -24,11 +24,12 @@ pub mod hold;
 pub mod memory;
 pub mod sqlite;
 
-/// An event of either kind of journal.
+/// An event of any kind of journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Run(RunEvent),
     Fleet(FleetEvent),
+    Environment(EnvironmentEvent),
 }
 
 /// An event as it stands in a journal.
@@ -58,6 +59,8 @@ pub struct Append {
 pub enum Row {
     Run(RunRow),
     Fleet(FleetRow),
+    /// Environments stand in no list: the settings name them.
+    Environment,
 }
 
 /// A run in lists.
@@ -128,6 +131,9 @@ impl Append {
                 |event| matches!(event, Event::Fleet(_)),
                 matches!(row, Row::Fleet(row) if row.fleet == *fleet),
             ),
+            (StreamId::Environment(_), row) => {
+                (|event| matches!(event, Event::Environment(_)), *row == Row::Environment)
+            }
         };
         match (self.events.iter().all(|(_, event)| fits(event)), row) {
             (true, true) => Ok(()),
@@ -140,7 +146,9 @@ impl Append {
     fn admit(&self, actual: u64) -> Result<(), Error> {
         let missing = match self.stream {
             StreamId::Run(_) => actual == 0,
-            StreamId::Fleet(_) => actual == 0 && self.expected == 0 && self.events.is_empty(),
+            StreamId::Fleet(_) | StreamId::Environment(_) => {
+                actual == 0 && self.expected == 0 && self.events.is_empty()
+            }
         };
         match actual == self.expected {
             _ if missing => Err(Error::NotFound(self.stream.clone())),

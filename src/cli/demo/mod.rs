@@ -19,7 +19,7 @@ use crate::http;
 use crate::ids::{FleetId, PipelineName, RunId};
 use crate::ipc;
 use crate::run::command::Act;
-use crate::run::event::{Actor, Origin, Promote, Trigger};
+use crate::run::event::{Actor, Origin, Promote};
 use crate::run::view::{RunView, StageStatus, Status};
 use crate::runner;
 use crate::source::{Address, Want};
@@ -169,15 +169,15 @@ impl Demo {
             Address::parse(&self.repository.display().to_string(), Path::new("/")).map_err(Error::world)?;
         let commit = self.house.sources.resolve(&address, &Want::Head).await.map_err(Error::world)?;
         let origin = Origin {
-            pipeline: sample::PIPELINE.to_owned(),
-            pipeline_path: self.pipeline_path.display().to_string(),
             settings_path: Some(self.settings_path.display().to_string()),
             source: Some(address.to_string()),
             commit: Some(commit),
-            params: Default::default(),
-            trigger: Trigger::Manual,
-            actor: Actor::unverified("demo"),
             promote,
+            ..Origin::new(
+                sample::PIPELINE,
+                self.pipeline_path.display().to_string(),
+                Actor::unverified("demo"),
+            )
         };
         let engine = self.house.engine.clone();
         let run = engine.create(service()?, origin, None).await?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::super::expression::{Expression, Template};
 use super::super::graph::Graph;
 use super::super::model::{
-    Bake, Base, Kind, Param, Pipeline, Retry, RetryOn, Script, Shell, ShellStep, Source, Stage, Upload,
+    Bake, Base, Kind, Param, Pipeline, Queue, Reports, Retry, RetryOn, Script, Shell, ShellStep, Source,
+    Stage, Triggers, Upload,
 };
 use super::super::{shape, spec, text};
 
@@ -24,6 +25,8 @@ pub(super) fn pipeline(written: &spec::Pipeline<'_>, graph: &Graph) -> Option<Pi
     Some(Pipeline {
         name: written.name?.text.parse().ok()?,
         source: written.git.map(|git| Source::Git(git.text.to_owned())),
+        on: Triggers::default(),
+        queue: Queue::default(),
         params: params.collect(),
         stages: stages.collect::<Option<_>>()?,
     })
@@ -42,6 +45,7 @@ fn stage(
             artifacts: (artifacts.iter())
                 .map(|(name, path)| Some((name.text.parse().ok()?, text::path(path.text).ok()?)))
                 .collect::<Option<_>>()?,
+            reports: Reports::default(),
         }),
         spec::Kind::Upload { artifacts } => Kind::Upload(Upload { artifacts: names(artifacts)? }),
         spec::Kind::Bake(written) => Kind::Bake(bake(pipeline, written, graph, place)?),

@@ -132,6 +132,7 @@ impl Draft {
             match &append.row {
                 Row::Run(row) => drop(self.runs.insert(row.run.clone(), row.clone())),
                 Row::Fleet(row) => drop(self.fleets.insert(row.fleet.clone(), row.clone())),
+                Row::Environment => {}
             }
         }
         Ok(())
@@ -188,6 +189,7 @@ fn encode(stream: &StreamId, event: &Event) -> Result<String, Error> {
     let text = match event {
         Event::Run(event) => serde_json::to_string(event),
         Event::Fleet(event) => serde_json::to_string(event),
+        Event::Environment(event) => serde_json::to_string(event),
     };
     text.map_err(|_| Error::Illegal { stream: stream.clone(), message: "an event that is no JSON" })
 }

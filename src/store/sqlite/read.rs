@@ -51,6 +51,7 @@ fn decode(path: &Path, stream: &StreamId, sequence: u64, format: i64, payload: &
     let event = match stream {
         StreamId::Run(_) => serde_json::from_str(payload).map(Event::Run),
         StreamId::Fleet(_) => serde_json::from_str(payload).map(Event::Fleet),
+        StreamId::Environment(_) => serde_json::from_str(payload).map(Event::Environment),
     };
     event.map_err(|error| damaged(path, format!("event {sequence} of {stream}: {error}")))
 }

@@ -13,7 +13,8 @@ use super::error::{damaged, failed, understand};
 use crate::store::Error;
 
 /// What turns format `n` into format `n + 1`, from format 0, the empty file.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_journal.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_environments.sql")];
 
 /// The format that this program writes.
 pub const FORMAT: i64 = MIGRATIONS.len() as i64;

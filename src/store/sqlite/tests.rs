@@ -346,6 +346,7 @@ async fn a_store_of_format_1_is_read_for_ever() {
             let read = match &recorded.event {
                 Event::Run(event) => serde_json::to_value(event),
                 Event::Fleet(event) => serde_json::to_value(event),
+                Event::Environment(event) => serde_json::to_value(event),
             };
             let read = read.unwrap();
             assert!(says_all(&read, stored), "{stored} was read as {read}");
