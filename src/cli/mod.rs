@@ -32,6 +32,7 @@ mod resume;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod shipment;
 mod show;
 mod status;
@@ -55,6 +56,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Serve(serve::Args),
     Run(run::Args),
     Resume(resume::Args),
     Runs(runs::Args),
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
     let exit = match CommandLine::parse().command {
         // Sends traffic besides, as much as it can.
         Command::Demo(args) => on(tokio::runtime::Builder::new_multi_thread(), demo::run(args)),
+        Command::Serve(args) => on(tokio::runtime::Builder::new_multi_thread(), serve::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Resume(args) => on_runtime(resume::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),

@@ -22,7 +22,7 @@ use crate::run::event::{Actor, Origin, Shipment};
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
-use crate::store::{self, NewRun, Store};
+use crate::store::{self, NewRun, RunFilter, Store};
 
 mod drive;
 pub mod fleets;
@@ -141,6 +141,18 @@ impl Engine {
         let handle = drive::spawn(self.0.clone(), state, Arc::new(settings));
         runs.insert(run.clone(), handle.clone());
         Ok(handle)
+    }
+
+    /// Drives every run that has not ended, in the background. One that cannot be driven is said and
+    /// left; the others go on.
+    pub async fn drive_all(&self) -> Result<(), Error> {
+        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
+        for row in self.store().runs(&unfinished).await? {
+            if let Err(error) = self.drive(&row.run).await {
+                tracing::error!(run = %row.run, %error, "the run cannot be driven");
+            }
+        }
+        Ok(())
     }
 
     /// The run's handle, while it is being driven.

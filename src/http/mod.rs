@@ -13,7 +13,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -123,6 +123,17 @@ pub async fn serve(
     // Still ours: the data directory is held until this has returned.
     let removed = std::fs::remove_file(socket);
     served.and(removed)
+}
+
+/// Serves the same over TCP until `shutdown`.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    engine: Engine,
+    data: PathBuf,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let api = Api { engine, data: data.into(), shutdown: shutdown.clone() };
+    axum::serve(listener, router(api)).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 fn router(api: Api) -> Router {
