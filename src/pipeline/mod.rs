@@ -10,10 +10,12 @@
 
 use std::borrow::Cow;
 
+pub mod cron;
 pub mod expression;
 pub mod graph;
 pub mod keys;
 pub mod model;
+pub mod patterns;
 pub mod problem;
 pub mod schema;
 pub mod shape;
