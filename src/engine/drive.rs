@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Error, Handle, Request, Shared, is_outdated, places, slots::Slot};
 use crate::config::Settings;
-use crate::ids::{EnvironmentName, FleetId, RunId};
+use crate::ids::{EnvironmentName, FleetId, RunId, StageName};
 use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
 use crate::run::decide::{self, Decision, Place, Stop, Waits};
@@ -249,7 +249,8 @@ impl Driver {
     /// Finds out in the background what a promotion would ship.
     fn survey(&self, environment: EnvironmentName, stage: usize) {
         let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
-        let image = self.state.ancestor_image(stage);
+        let gate = self.state.gates.get(&environment);
+        let image = gate.and_then(|gate| self.state.gate_image(gate));
         let origin = self.state.origin.clone();
         let shared = self.shared.clone();
         let ends = self.ends_in.clone();
@@ -310,6 +311,16 @@ impl Driver {
     }
 }
 
+/// The ancestor of stage `i` that deployed to its environment.
+fn deployed(state: &RunState, i: usize) -> Option<StageName> {
+    let environment = state.pipeline.stages[i].environment.as_ref()?;
+    let mut ancestors = state.graph.ancestors(i).iter().map(|a| &state.pipeline.stages[a]);
+    let deploy = ancestors.find(|stage| {
+        matches!(stage.kind, Kind::Deploy) && stage.environment.as_ref() == Some(environment)
+    })?;
+    Some(deploy.name.clone())
+}
+
 /// What the running attempt of stage `i` works with.
 fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
     let image = state.ancestor_image(i);
@@ -326,6 +337,7 @@ fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
         version: state.version(),
         inputs,
         artifacts: state.ancestor_artifacts(i),
+        deployed: deployed(state, i),
         certified: image.as_ref().is_some_and(|image| state.is_certified(i, &image.id)),
         image,
         checked_out: ancestors.iter().any(|a| matches!(state.pipeline.stages[a].kind, Kind::Checkout)),

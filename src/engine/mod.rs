@@ -160,7 +160,8 @@ impl Engine {
         self.0.runs().get(run).cloned()
     }
 
-    /// Does what somebody asks of a run. Durable when it returns.
+    /// Does what somebody asks of a run. Durable when it returns. A run that is replayed is driven from
+    /// then on.
     pub async fn act(&self, run: &RunId, act: Act, actor: Actor) -> Result<(), Error> {
         if let Some(handle) = self.handle(run) {
             let (answer, answered) = oneshot::channel();
@@ -172,7 +173,16 @@ impl Engine {
             }
             // The driver ended meanwhile: the journal answers.
         }
-        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await
+        let goes_on = matches!(act, Act::Replay { .. });
+        if goes_on {
+            // Before it is recorded: a run that cannot be driven is not to be made unfinished.
+            settings(&load_run(self.store().as_ref(), run).await?.origin)?;
+        }
+        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await?;
+        if goes_on {
+            self.drive(run).await?;
+        }
+        Ok(())
     }
 
     /// Every fleet that was not taken down.

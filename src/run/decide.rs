@@ -261,13 +261,12 @@ fn consider(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) 
 fn admits(state: &RunState, facts: &Facts, i: usize) -> Result<Option<String>, Failure> {
     let (stage, _) = state.stage(i);
     let Some(condition) = &stage.condition else {
-        let blocked = state.graph.needs(i).iter().find_map(|need| {
-            let name = &state.pipeline.stages[*need].name;
-            match &state.stages[*need].phase {
-                Phase::Succeeded => None,
-                Phase::Skipped { .. } => Some(format!("{name} was skipped")),
-                Phase::Cancelled => Some(format!("{name} was cancelled")),
-                _ => Some(format!("{name} failed")),
+        let blocked = state.blocker(i).map(|blocker| {
+            let name = &state.pipeline.stages[blocker].name;
+            match &state.stages[blocker].phase {
+                Phase::Skipped { .. } => format!("{name} was skipped"),
+                Phase::Cancelled => format!("{name} was cancelled"),
+                _ => format!("{name} failed"),
             }
         });
         return Ok(blocked);
@@ -303,8 +302,10 @@ fn passes(
         refuse(state, i, failure, decision);
         return false;
     };
-    if place.asks == Asks::Promotion && gate.promoted.is_none() {
-        if gate.reached.is_none() {
+    let image = state.gate_image(gate).map(|image| image.id);
+    let shown = gate.shows(image.as_ref());
+    if place.asks == Asks::Promotion && !(shown && gate.promoted.is_some()) {
+        if !shown {
             decision.survey.push((environment.clone(), i));
             let reason = format!("waiting to know what a promotion to {environment} would ship");
             decision.wait(i, WaitKind::Survey, reason);
@@ -363,12 +364,15 @@ fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
 }
 
 fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<Inputs, Failure> {
-    if stage.env.is_empty() {
+    if stage.env.is_empty() && state.stages[i].env.is_empty() {
         return Ok(Inputs::default());
     }
     let context = context(state, facts.places, i);
-    let mut env = BTreeMap::new();
+    let mut env = state.stages[i].env.clone();
     for (name, template) in &stage.env {
+        if env.contains_key(name) {
+            continue;
+        }
         let value = template.evaluate(&context).map_err(|error| {
             Failure::task(format!("env {name} of {} cannot be evaluated: {error}", stage.name))
         })?;
@@ -410,7 +414,8 @@ fn end(state: &RunState, decision: &mut Decision) {
 /// always decides the same.
 fn backoff(state: &RunState, i: usize) -> Duration {
     let attempt = state.attempt_number(i);
-    let base = Duration::from_secs(1 << attempt.saturating_sub(1).min(6)).min(Duration::from_secs(60));
+    let base =
+        Duration::from_secs(1 << state.attempts_now(i).saturating_sub(1).min(6)).min(Duration::from_secs(60));
     let digest = Digest::of(state.attempt_id(i, attempt).key().as_str().as_bytes());
     let spread = u32::from_str_radix(&digest.as_str()[..4], 16).unwrap_or(0);
     base / 2 + base * spread / 0xffff
@@ -429,7 +434,7 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
         context.commit.insert("author".into(), commit.author.clone());
         context.commit.insert("message".into(), commit.message.clone());
     }
-    context.params = state.origin.params.clone();
+    context.params = state.params.clone();
     for ancestor in state.graph.ancestors(i).iter() {
         let status = match state.stages[ancestor].phase {
             Phase::Succeeded => "succeeded",
@@ -442,7 +447,7 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
         let name = state.pipeline.stages[ancestor].name.clone();
         context.stages.insert(name, StageContext { status: status.to_owned(), outputs });
     }
-    context.success = state.graph.needs(i).iter().all(|need| state.stages[*need].phase == Phase::Succeeded);
+    context.success = state.blocker(i).is_none();
     if let Some(environment) = &stage.environment {
         context.environment.insert("name".into(), environment.to_string());
         if let Some(place) = places.get(environment) {

@@ -5,6 +5,7 @@ pub mod environment;
 pub mod event;
 pub mod fleet;
 pub mod fold;
+pub mod replay;
 pub mod report;
 pub mod state;
 pub mod view;
