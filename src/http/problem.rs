@@ -82,7 +82,7 @@ impl From<engine::Error> for Problem {
             Error::Refused(Refusal::Replay(
                 replay::Refusal::Twice { .. } | replay::Refusal::Value { .. },
             )) => Self::request(error),
-            Error::Refused(_) | Error::Held { .. } => {
+            Error::Refused(_) | Error::Held { .. } | Error::NotNow(_) => {
                 Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
             }
             Error::Settings(_) => {

@@ -1,5 +1,6 @@
 //! PURE. What people may ask of a run, and what answers them.
 
+use super::approval::{Policy, approve};
 use super::event::{Actor, Edit, RunEvent};
 use super::replay::{self, Selection};
 use super::state::{Gate, RunState};
@@ -43,6 +44,13 @@ pub enum Refusal {
          look at what a promotion ships now, with windlass show {run}, then promote it again"
     )]
     Changed { run: RunId, environment: EnvironmentName },
+    #[error("{actor} may not promote to {environment}: {why}")]
+    NotAllowed { environment: EnvironmentName, actor: String, why: String },
+    #[error(
+        "{actor} has approved {run} for {environment} already; \
+         so many other people still have to: {missing}"
+    )]
+    Twice { run: RunId, environment: EnvironmentName, actor: String, missing: usize },
     #[error("the journal cannot be written now, so nothing was done: {0}")]
     Unwritable(String),
     #[error(transparent)]
@@ -59,7 +67,12 @@ pub fn is_outdated(state: &RunState, environment: &EnvironmentName, running: Opt
 }
 
 /// The events that carry it out; none where it is the case already.
-pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEvent>, Refusal> {
+pub fn carry_out(
+    state: &RunState,
+    act: &Act,
+    actor: &Actor,
+    policy: &Policy,
+) -> Result<Vec<RunEvent>, Refusal> {
     let actor = actor.clone();
     if let Act::Promote { environment } | Act::Reject { environment, .. } = act {
         known(state, environment)?;
@@ -77,7 +90,7 @@ pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEv
         _ if state.cancel.is_some() => Err(Refusal::Cancelling(state.id.clone())),
         Act::Promote { environment } => {
             at_gate(state, environment)?;
-            Ok(vec![RunEvent::Promoted { environment: environment.clone(), actor }])
+            Ok(vec![approve(state, environment, &actor, policy)?])
         }
         Act::Reject { environment, reason } => {
             if reason.trim().is_empty() {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::event::{Cause, Failure, Inputs, RunEvent};
 use super::replay::Replay;
 use super::state::{
-    AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState,
+    AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState, Superseded,
 };
 use crate::ids::{EnvironmentName, StageName};
 use crate::pipeline::graph::Graph;
@@ -71,6 +71,7 @@ impl RunState {
                 let gate = gates.entry(environment.clone()).or_insert_with(|| Gate {
                     stages: Vec::new(),
                     reached: None,
+                    approvals: Vec::new(),
                     promoted: None,
                     rejected: None,
                     hold: Hold::NotYet,
@@ -89,6 +90,7 @@ impl RunState {
             names: Arc::new(names),
             gates,
             cancel: None,
+            superseded: None,
             ending: None,
             replays: Vec::new(),
             sequence: 1,
@@ -246,6 +248,7 @@ impl RunState {
                 // Looked at again: what runs there has changed, and so has what a promotion ships.
                 let since = gate.reached.as_ref().map_or(at, |(since, _)| *since);
                 gate.reached = Some((since, shipment.clone()));
+                gate.approvals.clear();
             }
             RunEvent::Promoted { environment, actor } => {
                 let gate = self.open_gate("promoted", environment)?;
@@ -282,11 +285,16 @@ impl RunState {
                     self.cancel = Some(Cancel { actor: actor.clone(), reason: reason.clone(), at });
                 }
             }
-            RunEvent::Approved { environment, .. } => {
-                self.open_gate("approved", environment)?;
+            RunEvent::Approved { environment, actor } => {
+                let gate = self.open_gate("approved", environment)?;
+                gate.approvals.push((at, actor.clone()));
             }
-            RunEvent::Superseded { .. } => {
-                return Err(order("superseded", &self.id, "this version does not know it"));
+            RunEvent::Superseded { by, reason } => {
+                let inside = self.gates.values().any(|gate| gate.hold == Hold::Held);
+                if inside || !self.index.running.is_empty() || self.cancel.is_some() {
+                    return Err(order("superseded", &self.id, "something of it is under way"));
+                }
+                self.superseded = Some(Superseded { by: by.clone(), reason: reason.clone(), at });
             }
             RunEvent::Replayed { actor, request, stages, edits } => {
                 let (actor, request) = (actor.clone(), request.clone());
@@ -459,6 +467,7 @@ impl RunState {
             return Err(order(event, stage, "the stage is not about to start it"));
         }
         state.attempts.push(attempt);
+        self.index.started = true;
         Ok(i)
     }
 

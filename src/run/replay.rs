@@ -354,6 +354,7 @@ impl RunState {
         }
         self.ending = None;
         self.cancel = None;
+        self.superseded = None;
         self.replays.push(replay);
         self.reindex();
         self.reopen_gates(&chosen);

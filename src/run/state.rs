@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment};
+use super::event::{Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment, Trigger};
 use super::replay::Replay;
 use super::report::Report;
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
@@ -29,6 +29,7 @@ pub struct RunState {
     /// The environments that stages name.
     pub gates: BTreeMap<EnvironmentName, Gate>,
     pub cancel: Option<Cancel>,
+    pub superseded: Option<Superseded>,
     pub ending: Option<Ending>,
     /// The oldest first.
     pub replays: Vec<Replay>,
@@ -53,11 +54,21 @@ pub(super) struct Indexes {
     /// Stages that have not ended.
     pub open: usize,
     pub failed: bool,
+    /// Whether any attempt was ever recorded.
+    pub started: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct Cancel {
     pub actor: Actor,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// A newer run took its place.
+#[derive(Debug, Clone)]
+pub struct Superseded {
+    pub by: RunId,
     pub reason: String,
     pub at: Timestamp,
 }
@@ -69,6 +80,8 @@ pub struct Gate {
     pub stages: Vec<usize>,
     /// When it asked for a promotion, and what that would ship.
     pub reached: Option<(Timestamp, Box<Shipment>)>,
+    /// Who said yes where more than one has to, but for the last one.
+    pub approvals: Vec<(Timestamp, Actor)>,
     pub promoted: Option<(Timestamp, Actor)>,
     pub rejected: Option<(Timestamp, Actor, String)>,
     pub hold: Hold,
@@ -93,6 +106,7 @@ impl Gate {
     /// Nobody has decided, and nobody knows yet what there is to decide on.
     pub(super) fn ask_again(&mut self) {
         self.reached = None;
+        self.approvals.clear();
         self.promoted = None;
         self.rejected = None;
         self.spent = false;
@@ -186,6 +200,11 @@ impl RunState {
         self.index.plain.contains(&i)
     }
 
+    /// Whether all that stage `i` needs has ended, and it has not started.
+    pub fn is_ready(&self, i: usize) -> bool {
+        self.index.ready.contains(&i) || self.is_plain(i)
+    }
+
     /// The other pending stages whose needs have all ended.
     pub fn ready(&self) -> impl Iterator<Item = usize> + '_ {
         self.index.ready.iter().copied()
@@ -204,6 +223,19 @@ impl RunState {
     /// How many stages have not ended.
     pub fn open(&self) -> usize {
         self.index.open
+    }
+
+    /// Whether anything of it was ever tried.
+    pub fn has_started(&self) -> bool {
+        self.index.started
+    }
+
+    /// What a run that takes a fleet back is to take it back from.
+    pub fn rolls_back_from(&self) -> Option<&ImageId> {
+        match &self.origin.trigger {
+            Trigger::Rollback { from, .. } => Some(from),
+            _ => None,
+        }
     }
 
     /// Whether a stage has failed for good.
@@ -245,9 +277,11 @@ impl RunState {
         outcomes.flat_map(|outcome| outcome.artifacts.iter().cloned()).collect()
     }
 
-    /// The one image among the stage's ancestors.
+    /// The one image among the stage's ancestors; in a rollback the one it was started with.
     pub fn ancestor_image(&self, i: usize) -> Option<Image> {
-        self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a)).find_map(|o| o.image.clone())
+        let baked =
+            self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a)).find_map(|o| o.image.clone());
+        baked.or_else(|| self.origin.image.clone().filter(|_| self.rolls_back_from().is_some()))
     }
 
     /// The image that a promotion to the environment lets in: that of its first deploy, or of its
@@ -287,8 +321,12 @@ impl RunState {
         self.attempt_number(i) - self.stages[i].before
     }
 
-    /// Whether an ancestor of the stage certified the image.
+    /// Whether an ancestor of the stage certified the image. One that a rollback goes back to went in
+    /// under the rules before.
     pub fn is_certified(&self, i: usize, image: &ImageId) -> bool {
+        if self.rolls_back_from().is_some() {
+            return self.origin.image.as_ref().is_some_and(|own| own.id == *image);
+        }
         let mut outcomes = self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a));
         outcomes.any(|outcome| outcome.certified.as_ref() == Some(image))
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::approval::Policy;
 use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Failure, Image, Shipment};
 use super::replay::Replay;
@@ -144,6 +145,9 @@ pub struct RunView {
     pub finished_at: Option<Timestamp>,
     /// Who cancelled it, and why.
     pub cancelled_by: Option<String>,
+    /// The newer run that took its place.
+    #[serde(default)]
+    pub superseded_by: Option<RunId>,
     pub stages: Vec<StageView>,
     pub gates: Vec<GateView>,
     /// The oldest first.
@@ -226,6 +230,37 @@ pub struct GateView {
     pub actor: Option<String>,
     pub reason: Option<String>,
     pub ships: Shipment,
+    /// Who said yes so far, where more than one has to, but for the last one.
+    #[serde(default)]
+    pub approvals: Vec<ApprovalView>,
+    /// How many different people have to say yes.
+    #[serde(default = "one")]
+    pub approvals_needed: u32,
+    /// Each of them has one of these roles; empty: anybody may.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Somebody's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    pub actor: String,
+    pub at: Timestamp,
+}
+
+impl RunView {
+    /// Fills in what the settings ask at the gates, which no journal knows.
+    pub fn apply_policy(&mut self, policy: &Policy) {
+        for gate in &mut self.gates {
+            let rules = policy.rules(&gate.environment);
+            gate.approvals_needed = rules.count;
+            gate.roles = rules.roles.into_iter().collect();
+        }
+    }
 }
 
 /// Draws the run. `waits` is what `decide` said last; a run that nobody drives has none.
@@ -255,6 +290,7 @@ pub fn view(state: &RunState, waits: &Waits) -> RunView {
             "" => cancel.actor.name.clone(),
             reason => format!("{}: {reason}", cancel.actor.name),
         }),
+        superseded_by: state.superseded.as_ref().map(|superseded| superseded.by.clone()),
         stages: (0..state.stages.len()).map(|i| stage_view(state, waits, i)).collect(),
         gates: gates(state),
         replays: state.replays.iter().map(replay_view).collect(),
@@ -430,6 +466,13 @@ fn gates(state: &RunState) -> Vec<GateView> {
             actor: by.map(|(_, actor)| actor.name.clone()),
             reason,
             ships: (**ships).clone(),
+            approvals: gate
+                .approvals
+                .iter()
+                .map(|(at, by)| ApprovalView { actor: by.name.clone(), at: *at })
+                .collect(),
+            approvals_needed: one(),
+            roles: Vec::new(),
         });
     }
     gates
