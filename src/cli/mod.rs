@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
             on(tokio::runtime::Builder::new_multi_thread(), demo::run(args))
         }
         // Chooses its own log.
-        Command::Serve(args) => on(tokio::runtime::Builder::new_multi_thread(), serve::run(args)),
+        Command::Serve(args) => on(tokio::runtime::Builder::new_current_thread(), serve::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Resume(args) => on_runtime(resume::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),
