@@ -119,3 +119,34 @@ fn a_holder_that_says_nothing_is_given_up() {
     server.signal(Signal::TERM);
     assert_eq!(server.end().code, 0);
 }
+
+#[test]
+fn with_a_token_it_listens_anywhere_and_knows_who_acts() {
+    let here = Here::new();
+    let token = "0123456789abcdef0123456789abcdef";
+    let (step, gate) = here.held_step("held");
+    here.write("slow.yaml", &format!("name: slow\nstages: {{ work: {{ steps: [{step}] }} }}\n"));
+    here.write("octocat.token", &format!("{token}\n"));
+    here.write("windlass.yaml", "people: { octocat: { token: { file: octocat.token } } }\n");
+    let mut server = here.start(&["serve", "--listen", "0.0.0.0:0", "--config", "windlass.yaml"]);
+    let line = server.wait_for("windlass serves");
+    let url = line.split(" at ").nth(1).unwrap().replace("0.0.0.0", "127.0.0.1");
+    ready(&url);
+    assert!(get(&url, "/api/v1/runs").starts_with("HTTP/1.1 401"));
+    let following = here.start(&["run", "slow.yaml"]);
+    gate.begun();
+    let unproved = here.windlass(&["cancel", "slow/1", "--server", &url]);
+    assert!(unproved.code == 2 && unproved.err.contains("WINDLASS_TOKEN"), "{unproved:?}");
+    let remote = |arguments: &str| {
+        here.shell(&format!("WINDLASS_TOKEN={token} WINDLASS_SERVER={url} \"$0\" {arguments}"))
+    };
+    let other = remote("cancel slow/1 --as ada");
+    assert!(other.code == 2 && other.err.contains("--as is not for"), "{other:?}");
+    let cancelled = remote("cancel slow/1 --json");
+    assert_eq!(cancelled.code, 0, "{cancelled:?}");
+    assert_eq!(following.end().code, 1);
+    let run: serde_json::Value = serde_json::from_str(&remote("show slow/1 --json").out).unwrap();
+    assert_eq!((&run["status"], &run["cancelled_by"]), (&"cancelled".into(), &"octocat".into()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code, 0);
+}

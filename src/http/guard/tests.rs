@@ -1,7 +1,7 @@
 use axum::body::Body;
 
 use super::*;
-use crate::config::{Person, SecretSource, Settings};
+use crate::config::{Person, SecretError, SecretSource, Settings};
 use crate::http::AccessError;
 
 const ADA: &str = "0123456789abcdef-ada";
@@ -176,9 +176,12 @@ fn tokens_that_prove_nothing_are_refused() {
         let (settings, _directory) = settings(tokens);
         Access::new(&settings).err().unwrap()
     };
-    assert!(matches!(refusal(&[("ada", "short")]), AccessError::TooShort(_)));
-    assert!(matches!(refusal(&[("ada", ADA), ("bob", ADA)]), AccessError::Same(..)));
-    assert!(matches!(refusal(&[("ada", "")]), AccessError::Secret(_)));
+    assert!(matches!(refusal(&[("ada", "short")]), AccessError::Secret(SecretError::TooFew { .. })));
+    assert!(matches!(
+        refusal(&[("ada", ADA), ("bob", ADA)]),
+        AccessError::Secret(SecretError::Shared { .. })
+    ));
+    assert!(matches!(refusal(&[("ada", "")]), AccessError::Secret(SecretError::Empty(_))));
 }
 
 #[test]
