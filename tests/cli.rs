@@ -1,5 +1,6 @@
 //! Stories over the real program: what people type, what they see, and what stays behind.
 
+#[allow(dead_code, reason = "each of the programs that share it uses what it needs")]
 #[path = "cli/here.rs"]
 mod here;
 

@@ -18,7 +18,7 @@ pub fn start(form: Form, level: &str) {
     let filter = EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     let _ = match form {
-        Form::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Form::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
         // Fields stand beside the message, so that programs find them under their names.
         Form::Json => {
             log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()

@@ -30,7 +30,7 @@ pub struct Where {
     #[arg(long, env = "WINDLASS_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// The server to ask instead, such as http://127.0.0.1:7430; WINDLASS_TOKEN proves who asks
-    #[arg(long, env = "WINDLASS_SERVER", value_name = "URL", conflicts_with = "data")]
+    #[arg(long, env = "WINDLASS_SERVER", value_name = "URL")]
     server: Option<String>,
 }
 

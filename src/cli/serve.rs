@@ -67,7 +67,6 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         .hint("or listen on this machine alone: --listen 127.0.0.1:7430"));
     }
     let mut signals = Signals::new()?;
-    // Before the directory is taken: whoever cannot listen leaves it alone.
     let house = House::open(&data, "windlass serve", &settings).await?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::world(format!("cannot listen at {}: {error}", args.listen))

@@ -8,10 +8,7 @@ use std::sync::{Arc, RwLock};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{SecretError, Settings};
-
-/// Fewest bytes of a token. Twice as many random hexadecimal digits cannot be guessed; fewer bytes than
-/// this could be.
-pub const SHORTEST: usize = 16;
+use crate::secret::Secret;
 
 /// The credentials and names of a server. Replaced as a whole when the settings are read again.
 #[derive(Clone, Default)]
@@ -33,14 +30,6 @@ struct Token {
 pub enum AccessError {
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error(
-        "the token of {0} has fewer than {SHORTEST} bytes and could be guessed; make one: openssl rand -hex 32"
-    )]
-    TooShort(String),
-    #[error(
-        "{0} and {1} have the same token, so nobody could tell who of them acts; give each one of their own"
-    )]
-    Same(String, String),
     /// `serve` listens beyond this machine, and nobody would have to prove anything any more.
     #[error("the settings name no token any more, and the server listens beyond this machine")]
     Open,
@@ -103,19 +92,9 @@ impl Access {
 
 impl Rules {
     fn new(settings: &Settings) -> Result<Self, AccessError> {
-        let mut tokens: Vec<Token> = Vec::new();
-        for (person, about) in &settings.people {
-            let Some(source) = &about.token else { continue };
-            let value = source.value(&format!("people.{person}.token"))?;
-            if value.expose().len() < SHORTEST {
-                return Err(AccessError::TooShort(person.clone()));
-            }
-            let digest = Sha256::digest(value.expose().as_bytes()).into();
-            if let Some(other) = tokens.iter().find(|other| other.digest == digest) {
-                return Err(AccessError::Same(other.person.clone(), person.clone()));
-            }
-            tokens.push(Token { person: person.clone(), digest });
-        }
+        let digest = |token: Secret| Sha256::digest(token.expose().as_bytes()).into();
+        let tokens = settings.tokens()?.into_iter();
+        let tokens = tokens.map(|(person, token)| Token { person, digest: digest(token) }).collect();
         Ok(Self { hosts: settings.server.hosts.clone(), tokens })
     }
 }

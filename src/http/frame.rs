@@ -24,17 +24,25 @@ use tokio_util::task::TaskTracker;
 
 use super::Problem;
 
-/// Connections at the same time. A page that follows a run takes one; the usual limit of descriptors,
-/// 1,024 for a process, is raised when the server starts.
-const CONNECTIONS: usize = 1_024;
+/// What one listener bears.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    /// Connections at the same time; the next ones wait. A page that follows a run takes one.
+    pub connections: usize,
+    /// A request's head is here within this time. Also how long an unused connection stays open.
+    pub head_time: Duration,
+    /// Most bytes of a request's head.
+    pub head_bytes: usize,
+}
 
-/// A request's head is here within this time. Also how long an unused connection stays open.
-const HEAD_TIME: Duration = Duration::from_secs(15);
+impl Default for Limits {
+    /// Of the head so many bytes as nginx and Apache take.
+    fn default() -> Self {
+        Self { connections: 1_024, head_time: Duration::from_secs(15), head_bytes: 32 * 1024 }
+    }
+}
 
-/// Most bytes of a request's head, as nginx and Apache have it (32 KiB).
-const HEAD_LIMIT: usize = 32 * 1024;
-
-/// Most header lines of a request.
+/// Most header lines of a request, as hyper has it.
 const HEADERS: usize = 100;
 
 /// What is asked for is answered within this time, streams excepted.
@@ -44,15 +52,18 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_millis(700);
 
 /// Serves what comes in at `listener` until `shutdown`.
-pub(super) async fn serve(mut listener: impl Listener, router: Router, shutdown: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+pub(super) async fn serve(
+    mut listener: impl Listener,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections));
     let (graceful, open, closing) = (GracefulShutdown::new(), TaskTracker::new(), CancellationToken::new());
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_LIMIT)
-        .max_headers(HEADERS);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_time);
+    http.max_buf_size(limits.head_bytes).max_headers(HEADERS);
     loop {
         let next = async {
             let place = room.clone().acquire_owned().await;
@@ -118,3 +129,6 @@ pub(super) async fn logged(request: Request, next: Next) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,7 @@ impl Server {
     /// socket. To be called by whoever holds the directory, with a listener at its [`SOCKET`].
     pub async fn serve_socket(&self, listener: UnixListener) -> std::io::Result<()> {
         let router = routes::router(self.api.clone(), None);
-        frame::serve(listener, router, self.api.shutdown.clone()).await;
+        frame::serve(listener, router, frame::Limits::default(), self.api.shutdown.clone()).await;
         // Still ours: the data directory is held until this has returned.
         std::fs::remove_file(self.api.data.join(SOCKET))
     }
@@ -164,7 +164,7 @@ impl Server {
     pub async fn serve_tcp(&self, listener: TcpListener, access: Access) -> std::io::Result<()> {
         let guard = guard::Guard { address: listener.local_addr()?, access };
         let router = routes::router(self.api.clone(), Some(guard));
-        frame::serve(listener, router, self.api.shutdown.clone()).await;
+        frame::serve(listener, router, frame::Limits::default(), self.api.shutdown.clone()).await;
         Ok(())
     }
 }

@@ -40,3 +40,6 @@ pub(super) fn frame() -> OpenApi {
 pub(super) async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+
+mod tcp;
+
 use crate::clock::SystemClock;
 use crate::engine::{Parts, Slots, Surveyor};
 use crate::run::command::Act;

@@ -199,6 +199,24 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Waits for a line on the standard error with this text in it. What is read here is not in the
+    /// answer of [`Self::end`].
+    pub fn wait_for_log(&mut self, text: &str) {
+        let err = self.child.stderr.as_mut().unwrap();
+        let mut line = Vec::new();
+        // Byte by byte: what comes behind the line is left there.
+        for byte in err.bytes() {
+            line.push(byte.unwrap());
+            if line.ends_with(b"\n") {
+                if String::from_utf8_lossy(&line).contains(text) {
+                    return;
+                }
+                line.clear();
+            }
+        }
+        panic!("{text:?} is not in the log");
+    }
+
     /// Ends it at once, as a crash would.
     pub fn crash(mut self) {
         self.child.kill().unwrap();
