@@ -311,7 +311,7 @@ fn passes(
             decision.wait(i, WaitKind::Survey, reason);
             return false;
         }
-        if state.origin.promote.covers(environment) {
+        if state.origin.promote.covers(environment) && !gate.shipped {
             // Decided beforehand, by whoever started the run: there is nobody to wait for.
             let promoted =
                 RunEvent::Promoted { environment: environment.clone(), actor: Actor::command_line_policy() };

@@ -298,7 +298,7 @@ fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> (Option<String>
 
 impl RunState {
     /// Every edit so far, the oldest first.
-    pub(super) fn edits(&self) -> impl Iterator<Item = &Edit> {
+    pub fn edits(&self) -> impl Iterator<Item = &Edit> {
         self.replays.iter().flat_map(|replay| &replay.edits)
     }
 

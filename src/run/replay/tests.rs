@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::super::command::{self, Act};
 use super::super::decide::{Asks, Facts, Place, decide};
-use super::super::event::{Failure, Image, Origin, Outcome, Shipment};
+use super::super::event::{Failure, Image, Origin, Outcome, Promote, Shipment};
 use super::super::view;
 use super::*;
 use crate::ids::{Digest, EnvironmentName};
@@ -295,6 +295,21 @@ fn after_a_deploy_that_failed_the_promotion_holds_and_after_one_that_succeeded_i
 }
 
 #[test]
+fn what_the_command_line_promoted_beforehand_counts_until_it_has_shipped() {
+    let mut run = Run::new(SHOP);
+    Arc::make_mut(&mut run.state.origin).promote = Promote::All;
+    let RunEvent::Created { origin, .. } = &mut run.journal[0] else { panic!() };
+    origin.promote = Promote::All;
+    run.go(&["production"]);
+    run.replay("failed", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.ending, Some(Ending::Succeeded));
+    run.replay("from e2e", &[]).unwrap();
+    run.go(&[]);
+    assert!(run.asks());
+}
+
+#[test]
 fn a_promotion_holds_for_its_image_alone() {
     let mut run = Run::new(SHOP);
     run.go(&[]).promote().go(&["production"]);
@@ -310,6 +325,24 @@ fn a_promotion_holds_for_its_image_alone() {
     assert_eq!(gate.undecided().unwrap().image.as_ref().unwrap().id.as_str(), run.image);
     run.promote().go(&[]);
     assert_eq!(run.state.ending, Some(Ending::Succeeded));
+}
+
+#[test]
+fn what_passed_with_another_image_says_nothing_about_this_one() {
+    let mut run = Run::new(SHOP);
+    run.go(&[]).promote().go(&[]);
+    let [staging, e2e, certify] = ["staging", "e2e", "certify"].map(|stage| run.state.names[stage]);
+    assert_eq!(run.state.outdated_ancestor(certify), None);
+    run.image = "image-0000000000000002";
+    run.replay("stage bake", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.outdated_ancestor(certify), Some(staging));
+    run.replay("stage staging", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.outdated_ancestor(certify), Some(e2e));
+    run.replay("from e2e", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.outdated_ancestor(certify), None);
 }
 
 #[test]
