@@ -292,7 +292,10 @@ fn passes(
         refuse(state, i, failure, decision);
         return false;
     }
-    if gate.hold != Hold::NotYet {
+    let image = state.gate_image(gate).map(|image| image.id);
+    let decided = gate.reached.is_none() || gate.promoted.is_some();
+    let inside = gate.hold != Hold::NotYet;
+    if inside && decided && !gate.shows_another(image.as_ref()) {
         return true;
     }
     let Some(place) = facts.places.get(environment) else {
@@ -302,7 +305,6 @@ fn passes(
         refuse(state, i, failure, decision);
         return false;
     };
-    let image = state.gate_image(gate).map(|image| image.id);
     let shown = gate.shows(image.as_ref());
     if place.asks == Asks::Promotion && !(shown && gate.promoted.is_some()) {
         if !shown {
@@ -322,6 +324,9 @@ fn passes(
         }
         decision.waits.stages.insert(i, wait_for_promotion(state, environment));
         return false;
+    }
+    if inside {
+        return true;
     }
     let asked = decision.enter.iter().any(|(other, _)| other == environment);
     match &place.held {

@@ -235,7 +235,9 @@ impl RunState {
             RunEvent::GateReached { environment, shipment, .. } => {
                 let gate = self.gate("gate_reached", environment)?;
                 let image = shipment.image.as_ref().map(|image| &image.id);
-                if gate.rejected.is_none() && gate.hold == Hold::NotYet && !gate.shows(image) {
+                let inside = gate.hold != Hold::NotYet;
+                let another = if inside { gate.shows_another(image) } else { !gate.shows(image) };
+                if gate.rejected.is_none() && another {
                     // What was promoted was another image.
                     gate.ask_again();
                 }

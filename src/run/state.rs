@@ -92,6 +92,12 @@ impl Gate {
         shown.is_some_and(|shown| shown == image)
     }
 
+    /// Whether it shows an image, and another one than this.
+    pub fn shows_another(&self, image: Option<&ImageId>) -> bool {
+        let shown = self.reached.as_ref().and_then(|(_, shipment)| shipment.image.as_ref());
+        shown.is_some_and(|shown| Some(&shown.id) != image)
+    }
+
     /// Nobody has decided, and nobody knows yet what there is to decide on.
     pub(super) fn ask_again(&mut self) {
         self.reached = None;
