@@ -52,7 +52,7 @@
 //!    idempotency token and tag.
 //! 4. Append is conditional on the expected sequence: losing the race is `Conflict`, which also fences a
 //!    second engine.
-//! 5. Logs and journals are append-only. Retry and cancel are new events.
+//! 5. Logs and journals are append-only. Retry, replay and cancel are new events.
 //! 6. Nothing outside an adapter of `cloud` knows that adapter's types.
 //! 7. Every output byte of a step passes the redactor before it is stored or streamed.
 //! 8. What wakes the loop only says "look sooner"; while work is unfinished a slow tick alone would get

@@ -10,5 +10,7 @@ mod acts;
 mod endings;
 #[path = "cli/input.rs"]
 mod input;
+#[path = "cli/replay.rs"]
+mod replay;
 #[path = "cli/runs.rs"]
 mod runs;

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use windlass::ids::{EnvironmentName, PipelineName, RunId};
 use windlass::pipeline::model::Kind;
 use windlass::run::approval::{Policy, Rules};
-use windlass::run::command::{Act, carry_out};
+use windlass::run::command::{Act, Refusal, carry_out};
 use windlass::run::decide::{Asks, Facts, Place, decide, settle, stop_of};
 use windlass::run::event::{Actor, Cause, Ending, Failure, Origin, RunEvent, Shipment};
+use windlass::run::replay::Selection;
 use windlass::run::state::{Hold, Phase, RunState, StepPhase};
 
 /// A pipeline as it is generated.
@@ -132,9 +133,9 @@ impl<'a> World<'a> {
         let RunEvent::AttemptStarted { stage, .. } = event else { return };
         let i = self.state.pipeline.stages.iter().position(|s| s.name == *stage).unwrap();
         assert_ne!(self.state.stages[i].phase, Phase::Succeeded, "{stage} succeeded and starts again");
-        for need in self.state.graph.needs(i) {
+        for before in self.state.graph.ancestors(i).iter() {
             assert!(
-                self.state.stages[*need].phase.is_final(),
+                self.state.stages[before].phase.is_final(),
                 "{stage} starts before what it needs has ended"
             );
         }
@@ -278,11 +279,41 @@ impl<'a> World<'a> {
         panic!("the run does not end");
     }
 
+    /// Replays something, if it is allowed. What is not asked for and has succeeded must not start again.
+    fn replay(&mut self, pick: u64) {
+        let stages = &self.state.pipeline.stages;
+        let stage = stages[(pick >> 2) as usize % stages.len()].name.clone();
+        let selection = match pick % 4 {
+            0 => Selection::Stage(stage),
+            1 => Selection::From(stage),
+            _ => Selection::Failed,
+        };
+        let act = Act::Replay { selection, edits: Vec::new() };
+        match carry_out(&self.state, &act, &Actor::unverified("octocat")) {
+            Ok(events) => events.into_iter().for_each(|event| self.record(event)),
+            Err(Refusal::Replay(_)) => {}
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+
+    /// How often each stage that has succeeded was tried.
+    fn succeeded(&self) -> Vec<Option<usize>> {
+        let stages = self.state.stages.iter();
+        stages.map(|stage| (stage.phase == Phase::Succeeded).then_some(stage.attempts.len())).collect()
+    }
+
     /// What counts of the end: how each stage ended, after how many attempts.
     fn end(&self) -> (Option<Ending>, Vec<(Phase, usize)>) {
         let stages = self.state.stages.iter().map(|stage| (stage.phase.clone(), stage.attempts.len()));
         (self.state.ending, stages.collect())
     }
+}
+
+/// What `decide` looks at.
+fn indexes(state: &RunState) -> (Vec<usize>, Vec<usize>, Vec<usize>, Vec<usize>, usize, bool) {
+    let plain = state.plain().iter().copied().collect();
+    let (ready, running) = (state.ready().collect(), state.running().collect());
+    (plain, ready, running, state.retrying().collect(), state.open(), state.has_failed())
 }
 
 proptest! {
@@ -333,6 +364,47 @@ proptest! {
             world.happen(wake_at);
         }
         prop_assert!(world.state.ending.is_some());
+    }
+
+    #[test]
+    fn a_run_that_is_replayed_again_and_again_ends_each_time(
+        draft in drafts(),
+        picks in prop::collection::vec((any::<u64>(), 0..40usize), 1..5),
+        cut: prop::sample::Index,
+    ) {
+        let mut world = World::start(&draft);
+        for (pick, after) in picks {
+            // In the middle of the run, or when it has ended.
+            for _ in 0..after {
+                let wake_at = world.decide();
+                if world.state.ending.is_some() {
+                    break;
+                }
+                world.happen(wake_at);
+            }
+            world.replay(pick);
+            let done = world.succeeded();
+            if pick & 64 == 0 {
+                world.run_to_end();
+                for (before, after) in done.iter().zip(world.succeeded()) {
+                    prop_assert!(before.is_none() || *before == after, "{:?} became {:?}", before, after);
+                }
+            }
+        }
+        world.run_to_end();
+        let mut events = world.journal.iter();
+        let (at, first) = events.next().unwrap();
+        let mut state = RunState::begin(*at, first).unwrap();
+        for (at, event) in events {
+            state.apply(*at, event).unwrap();
+            let mut anew = state.clone();
+            anew.reindex();
+            prop_assert_eq!(indexes(&anew), indexes(&state), "after {:?}", event);
+        }
+        prop_assert_eq!(format!("{:?}", state.stages), format!("{:?}", world.state.stages));
+        let cut = 1 + cut.index(world.journal.len());
+        let mut resumed = World::resume(&draft, world.journal[..cut].to_vec(), cut as u64);
+        resumed.run_to_end();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
 use crate::run::approval::Policy;
 use crate::run::decide::{self, Decision, Place, Stop, Waits};
-use crate::run::event::{Failure, Outcome, RunEvent, Shipment};
+use crate::run::event::{Edit, Failure, Image, Outcome, RunEvent, Shipment};
 use crate::run::fleet::FleetState;
 use crate::run::ships;
 use crate::run::state::RunState;
@@ -361,6 +361,17 @@ impl Driver {
     }
 }
 
+/// The image that stage `i` made before, if it is to start from the same again.
+fn baked(state: &RunState, i: usize) -> Option<Image> {
+    let name = &state.pipeline.stages[i].name;
+    let starts = |edit: &Edit| match edit {
+        Edit::With { stage, key, .. } => stage == name && (key == "from" || key == "base"),
+        _ => false,
+    };
+    let edited = state.edits().any(starts);
+    state.outcome(i).and_then(|outcome| outcome.image.clone()).filter(|_| !edited)
+}
+
 /// The ancestor of stage `i` that deployed to its environment.
 fn deployed(state: &RunState, i: usize) -> Option<StageName> {
     let environment = state.pipeline.stages[i].environment.as_ref()?;
@@ -387,7 +398,9 @@ fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
         version: state.version(),
         inputs,
         artifacts: state.ancestor_artifacts(i),
+        baked: baked(state, i),
         deployed: deployed(state, i),
+        outdated: state.outdated_ancestor(i).map(|a| state.pipeline.stages[a].name.clone()),
         certified: image.as_ref().is_some_and(|image| state.is_certified(i, &image.id)),
         image,
         checked_out: ancestors.iter().any(|a| matches!(state.pipeline.stages[a].kind, Kind::Checkout)),

@@ -277,7 +277,9 @@ fn decided_beforehand(state: &RunState, environment: &EnvironmentName, place: &P
     if state.rolls_back_from().is_some() {
         return Some(state.origin.actor.clone());
     }
-    let covered = place.rules.automation && state.origin.promote.covers(environment);
+    // What was decided beforehand was one rollout: a replay of it needs another word.
+    let shipped = state.gates.get(environment).is_some_and(|gate| gate.shipped);
+    let covered = place.rules.automation && state.origin.promote.covers(environment) && !shipped;
     covered.then(Actor::command_line_policy)
 }
 
@@ -339,7 +341,10 @@ fn passes(
         refuse(state, i, failure, decision);
         return false;
     }
-    if gate.hold != Hold::NotYet {
+    let image = state.gate_image(gate).map(|image| image.id);
+    let decided = gate.reached.is_none() || gate.promoted.is_some();
+    let inside = gate.hold != Hold::NotYet;
+    if inside && decided && !gate.shows_another(image.as_ref()) {
         return true;
     }
     let Some(place) = facts.places.get(environment) else {
@@ -351,7 +356,6 @@ fn passes(
     };
     // Also where nobody asks in general, but this run has to be decided on.
     let asks = place.asks == Asks::Promotion || gate.reached.is_some();
-    let image = state.gate_image(gate).map(|image| image.id);
     let shown = gate.shows(image.as_ref());
     if asks && !(shown && gate.promoted.is_some()) {
         if !shown {
@@ -369,6 +373,9 @@ fn passes(
         }
         decision.waits.stages.insert(i, wait_for_promotion(state, environment, Some(place)));
         return false;
+    }
+    if inside {
+        return true;
     }
     let asked = decision.enter.iter().any(|(other, _)| other == environment);
     match &place.held {

@@ -13,7 +13,7 @@ use super::replay::Replay;
 use super::state::{
     AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState, Superseded,
 };
-use crate::ids::{EnvironmentName, StageName};
+use crate::ids::{EnvironmentName, ImageId, StageName};
 use crate::pipeline::graph::Graph;
 use crate::pipeline::model::{Kind, RetryOn};
 
@@ -38,6 +38,7 @@ impl AttemptState {
     fn new(inputs: Inputs, started_at: Timestamp) -> Self {
         Self {
             inputs,
+            image: None,
             started_at,
             finished_at: None,
             timed_out_at: None,
@@ -76,6 +77,7 @@ impl RunState {
                     rejected: None,
                     hold: Hold::NotYet,
                     spent: false,
+                    shipped: false,
                 });
                 gate.stages.push(i);
             }
@@ -143,12 +145,9 @@ impl RunState {
         match event {
             RunEvent::Created { .. } => return Err(Illegal::BeganTwice),
             RunEvent::AttemptStarted { stage, attempt, inputs } => {
-                let i = self.push_attempt(
-                    "attempt_started",
-                    stage,
-                    *attempt,
-                    AttemptState::new(inputs.clone(), at),
-                )?;
+                let mut started = AttemptState::new(inputs.clone(), at);
+                started.image = self.find(stage).ok().and_then(|i| self.image_tried(i));
+                let i = self.push_attempt("attempt_started", stage, *attempt, started)?;
                 self.move_to(i, Phase::Running);
             }
             RunEvent::AttemptRefused { stage, attempt, failure } => {
@@ -238,7 +237,9 @@ impl RunState {
             RunEvent::GateReached { environment, shipment, .. } => {
                 let gate = self.gate("gate_reached", environment)?;
                 let image = shipment.image.as_ref().map(|image| &image.id);
-                if gate.rejected.is_none() && gate.hold == Hold::NotYet && !gate.shows(image) {
+                let inside = gate.hold != Hold::NotYet;
+                let another = if inside { gate.shows_another(image) } else { !gate.shows(image) };
+                if gate.rejected.is_none() && another {
                     // What was promoted was another image.
                     gate.ask_again();
                 }
@@ -351,6 +352,12 @@ impl RunState {
         }
     }
 
+    /// The image that an attempt of the stage tries out, if it does that.
+    fn image_tried(&self, i: usize) -> Option<ImageId> {
+        self.pipeline.stages[i].environment.as_ref()?;
+        self.ancestor_image(i).map(|image| image.id)
+    }
+
     /// Notes that what a promotion let through has succeeded.
     fn spend_promotion(&mut self, i: usize) {
         let deploys = |i: usize| matches!(self.pipeline.stages[i].kind, Kind::Deploy);
@@ -359,6 +366,7 @@ impl RunState {
             && (deploys(i) || !gate.stages.iter().any(|other| deploys(*other)))
         {
             gate.spent = true;
+            gate.shipped = true;
         }
     }
 

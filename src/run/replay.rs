@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use super::event::{Actor, Edit, Ending, Origin, RunEvent};
 use super::fold::Illegal;
-use super::state::{Hold, Indexes, Phase, RunState};
-use crate::ids::{RunId, StageName};
+use super::state::{Gate, Hold, Indexes, Phase, RunState};
+use crate::ids::{EnvironmentName, RunId, StageName};
 use crate::pipeline::model::Pipeline;
 use crate::pipeline::{Problems, WithEdit};
 
@@ -72,6 +72,11 @@ pub enum Refusal {
          wait until that has ended, or end it with windlass cancel {run} first"
     )]
     InUse { run: RunId, stage: StageName, user: StageName },
+    #[error(
+        "{run} is still in {environment}, under a promotion that has done what it was given for: \
+         replay {stage} when it has left, then somebody promotes it again"
+    )]
+    StillInside { run: RunId, environment: EnvironmentName, stage: StageName },
     #[error(
         "nothing of {run} has failed: windlass replay {run} --stage STAGE does one again that has succeeded, \
          --from STAGE also all that comes after it"
@@ -160,11 +165,15 @@ fn select(state: &RunState, selection: &Selection) -> Result<BTreeSet<usize>, Re
     if chosen.is_empty() {
         return Err(Refusal::NothingFailed { run: run.clone() });
     }
-    match under_way(state, &chosen) {
+    let name = |i: usize| state.pipeline.stages[i].name.clone();
+    if let Some((stage, user)) = under_way(state, &chosen) {
+        return Err(Refusal::InUse { run: run.clone(), stage: name(stage), user: name(user) });
+    }
+    match still_inside(state, &chosen) {
         None => Ok(chosen),
-        Some((stage, user)) => {
-            let name = |i: usize| state.pipeline.stages[i].name.clone();
-            Err(Refusal::InUse { run: run.clone(), stage: name(stage), user: name(user) })
+        Some((environment, stage)) => {
+            let (environment, stage) = (environment.clone(), name(stage));
+            Err(Refusal::StillInside { run: run.clone(), environment, stage })
         }
     }
 }
@@ -221,6 +230,17 @@ fn under_way(state: &RunState, chosen: &BTreeSet<usize>) -> Option<(usize, usize
     let user = state.running().chain(state.retrying()).find(|i| after.contains(i))?;
     let stage = chosen.iter().copied().find(|i| state.graph.ancestors(user).contains(*i))?;
     Some((stage, user))
+}
+
+/// One of `chosen` in an environment that the run has not left, and where it would need another
+/// promotion: while it is inside, nobody is asked.
+fn still_inside<'a>(state: &'a RunState, chosen: &BTreeSet<usize>) -> Option<(&'a EnvironmentName, usize)> {
+    let spent = |gate: &Gate| gate.hold == Hold::Held && gate.spent && gate.promoted.is_some();
+    let inside = state.gates.iter().filter(|(_, gate)| spent(gate));
+    let mut found = inside.filter_map(|(environment, gate)| {
+        Some((environment, gate.stages.iter().copied().find(|i| chosen.contains(i))?))
+    });
+    found.next()
 }
 
 fn check_edits(
@@ -298,7 +318,7 @@ fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> (Option<String>
 
 impl RunState {
     /// Every edit so far, the oldest first.
-    pub(super) fn edits(&self) -> impl Iterator<Item = &Edit> {
+    pub fn edits(&self) -> impl Iterator<Item = &Edit> {
         self.replays.iter().flat_map(|replay| &replay.edits)
     }
 
@@ -323,6 +343,9 @@ impl RunState {
         }
         if let Some((stage, _)) = under_way(self, &chosen) {
             return Err(illegal(&self.pipeline.stages[stage].name, "what comes after it is under way"));
+        }
+        if let Some((environment, _)) = still_inside(self, &chosen) {
+            return Err(illegal(environment, "the run is there under a promotion that is spent"));
         }
         let edits = replay.edits.iter();
         if edits.clone().any(|edit| matches!(edit, Edit::With { .. })) {

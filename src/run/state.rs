@@ -88,6 +88,8 @@ pub struct Gate {
     /// A rollout that the promotion let through has succeeded: a replay asks for another one. Where
     /// no stage is a deploy, any stage's success counts.
     pub spent: bool,
+    /// That has happened at least once: what the command line decided beforehand counts no longer.
+    pub shipped: bool,
 }
 
 impl Gate {
@@ -101,6 +103,12 @@ impl Gate {
     pub fn shows(&self, image: Option<&ImageId>) -> bool {
         let shown = self.reached.as_ref().map(|(_, shipment)| shipment.image.as_ref().map(|i| &i.id));
         shown.is_some_and(|shown| shown == image)
+    }
+
+    /// Whether it shows an image, and another one than this.
+    pub fn shows_another(&self, image: Option<&ImageId>) -> bool {
+        let shown = self.reached.as_ref().and_then(|(_, shipment)| shipment.image.as_ref());
+        shown.is_some_and(|shown| Some(&shown.id) != image)
     }
 
     /// Nobody has decided, and nobody knows yet what there is to decide on.
@@ -160,6 +168,8 @@ impl Phase {
 #[derive(Debug, Clone)]
 pub struct AttemptState {
     pub inputs: Inputs,
+    /// What it worked with, where its stage names an environment and comes after a bake.
+    pub image: Option<ImageId>,
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     /// When its deadline passed.
@@ -282,6 +292,17 @@ impl RunState {
         let baked =
             self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a)).find_map(|o| o.image.clone());
         baked.or_else(|| self.origin.image.clone().filter(|_| self.rolls_back_from().is_some()))
+    }
+
+    /// An ancestor that names an environment and last succeeded with another image than stage `i` has:
+    /// what it found out says nothing about this one.
+    pub fn outdated_ancestor(&self, i: usize) -> Option<usize> {
+        let image = self.ancestor_image(i)?.id;
+        self.graph.ancestors(i).iter().find(|a| {
+            let mut attempts = self.stages[*a].attempts.iter().rev();
+            let last = attempts.find(|attempt| matches!(attempt.end, Some(Ok(_))));
+            last.and_then(|attempt| attempt.image.as_ref()).is_some_and(|worked_with| *worked_with != image)
+        })
     }
 
     /// The image that a promotion to the environment lets in: that of its first deploy, or of its

@@ -186,9 +186,13 @@ impl Bake {
         Ok(Recipe { parent, base, files, key, found })
     }
 
-    /// The image that the service's fleet there last completed a rollout to.
+    /// The image that the service's fleet there last completed a rollout to. A replay builds upon what
+    /// the stage built upon before, so that the same image comes of the same inputs.
     async fn parent(&self, work: &Work, bake: &model::Bake) -> Result<Option<ImageId>, Failure> {
         let Some(environment) = &bake.from else { return Ok(None) };
+        if let Some(before) = &work.baked {
+            return Ok(before.parent.clone());
+        }
         let fleet = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
         let fleet = load_fleet(self.store.as_ref(), &fleet)
             .await

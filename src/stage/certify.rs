@@ -19,6 +19,13 @@ impl Stage for Certify {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
         let image = attempt.work.image.clone();
         let image = image.ok_or_else(|| Failure::policy("no ancestor of the stage baked an image"))?;
+        if let Some(stage) = &attempt.work.outdated {
+            return Err(Failure::policy(format!(
+                "{stage} has passed with another image than {}, which says nothing about this one: \
+                 windlass replay {} --from {stage} does it again and goes on from there",
+                image.name, attempt.work.id.run
+            )));
+        }
         if let Next::Do(mut step) = attempt.next::<()>(&format!("Certify {}", image.name)).await? {
             let certified = self.compute.certify_image(&image.id).await.map_err(failed);
             if certified.is_ok() {

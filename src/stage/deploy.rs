@@ -122,9 +122,13 @@ impl Deploy {
         let settings = policy.fleets.get(&id.service).ok_or_else(|| no_fleet(&id))?;
         let certifies = work.pipeline.stages.iter().any(|stage| matches!(stage.kind, Kind::Certify));
         if policy.promotion == Promotion::Manual && certifies && !work.certified {
+            // A replay may have baked another image since.
+            let next = match &work.outdated {
+                Some(stage) => format!("windlass replay {} --from {stage} tries this one out", work.id.run),
+                None => "add the stage that certifies it to `needs`".to_owned(),
+            };
             return Err(Failure::policy(format!(
-                "{} is not certified, and {environment} takes certified images only: \
-                 add the stage that certifies it to `needs`",
+                "{} is not certified, and {environment} takes certified images only: {next}",
                 image.name
             )));
         }

@@ -61,8 +61,13 @@ pub struct Work {
     pub artifacts: Vec<Artifact>,
     /// The one image among the stage's ancestors.
     pub image: Option<Image>,
+    /// The image that the stage made in an earlier attempt, unless a replay has edited where it starts
+    /// from.
+    pub baked: Option<Image>,
     /// The ancestor that deployed to the stage's environment.
     pub deployed: Option<StageName>,
+    /// An ancestor that last succeeded with another image.
+    pub outdated: Option<StageName>,
     /// Whether an ancestor certified that image.
     pub certified: bool,
     /// Whether an ancestor is a checkout.

@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use super::super::approval::{Policy, Rules};
 use super::super::command::{self, Act};
 use super::super::decide::{Asks, Facts, Place, decide};
-use super::super::event::{Failure, Image, Origin, Outcome, Shipment};
+use super::super::event::{Failure, Image, Origin, Outcome, Promote, Shipment};
 use super::super::view;
 use super::*;
-use crate::ids::{Digest, EnvironmentName};
+use crate::ids::Digest;
 use crate::run::decide::Waits;
 
 const SHOP: &str = "\
@@ -32,6 +32,8 @@ struct Run {
     state: RunState,
     journal: Vec<RunEvent>,
     places: BTreeMap<EnvironmentName, Place>,
+    /// The stage that does not end.
+    lasts: Option<&'static str>,
     /// The image that bake makes.
     image: &'static str,
 }
@@ -54,7 +56,7 @@ impl Run {
             ("production".parse().unwrap(), place(Asks::Promotion)),
         ]);
         let state = RunState::begin(Timestamp::UNIX_EPOCH, &created).unwrap();
-        Self { state, journal: vec![created], places, image: "image-0000000000000001" }
+        Self { state, journal: vec![created], places, lasts: None, image: "image-0000000000000001" }
     }
 
     fn record(&mut self, event: RunEvent) {
@@ -89,6 +91,9 @@ impl Run {
                 more = true;
             }
             for i in self.state.running().collect::<Vec<_>>() {
+                if self.lasts == Some(self.state.pipeline.stages[i].name.as_str()) {
+                    continue;
+                }
                 self.finish(i, fails);
                 more = true;
             }
@@ -302,6 +307,21 @@ fn after_a_deploy_that_failed_the_promotion_holds_and_after_one_that_succeeded_i
 }
 
 #[test]
+fn what_the_command_line_promoted_beforehand_counts_until_it_has_shipped() {
+    let mut run = Run::new(SHOP);
+    Arc::make_mut(&mut run.state.origin).promote = Promote::All;
+    let RunEvent::Created { origin, .. } = &mut run.journal[0] else { panic!() };
+    origin.promote = Promote::All;
+    run.go(&["production"]);
+    run.replay("failed", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.ending, Some(Ending::Succeeded));
+    run.replay("from e2e", &[]).unwrap();
+    run.go(&[]);
+    assert!(run.asks());
+}
+
+#[test]
 fn a_promotion_holds_for_its_image_alone() {
     let mut run = Run::new(SHOP);
     run.go(&[]).promote().go(&["production"]);
@@ -317,6 +337,64 @@ fn a_promotion_holds_for_its_image_alone() {
     assert_eq!(gate.undecided().unwrap().image.as_ref().unwrap().id.as_str(), run.image);
     run.promote().go(&[]);
     assert_eq!(run.state.ending, Some(Ending::Succeeded));
+}
+
+#[test]
+fn what_passed_with_another_image_says_nothing_about_this_one() {
+    let mut run = Run::new(SHOP);
+    run.go(&[]).promote().go(&[]);
+    let [staging, e2e, certify] = ["staging", "e2e", "certify"].map(|stage| run.state.names[stage]);
+    assert_eq!(run.state.outdated_ancestor(certify), None);
+    run.image = "image-0000000000000002";
+    run.replay("stage bake", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.outdated_ancestor(certify), Some(staging));
+    run.replay("stage staging", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.outdated_ancestor(certify), Some(e2e));
+    run.replay("from e2e", &[]).unwrap();
+    run.go(&[]);
+    assert_eq!(run.state.outdated_ancestor(certify), None);
+}
+
+const PARALLEL: &str = "\
+name: shop
+stages:
+  build: { steps: [{ run: make }], artifacts: { app: dist/ } }
+  upload: { uses: upload, needs: build, with: { artifact: app } }
+  bake: { uses: bake, needs: upload, with: { start: ./shop } }
+  production: { uses: deploy, needs: bake, environment: production }
+  watch: { needs: build, environment: production, steps: [{ run: ./watch }] }
+";
+
+/// While the run is in an environment nobody is asked, so nothing that was not promoted may come of it.
+#[test]
+fn a_run_that_is_still_inside_takes_nothing_there_that_nobody_promoted() {
+    // Its last stage there runs on.
+    let inside = |fails: &[&str]| {
+        let mut run = Run::new(PARALLEL);
+        run.lasts = Some("watch");
+        run.go(&[]);
+        assert!(run.asks(), "for its image, also where another stage comes there first");
+        run.promote().go(fails);
+        assert_eq!(run.state.gates["production"].hold, Hold::Held);
+        run
+    };
+    let mut run = inside(&[]);
+    let why = run.refused("stage production", &[]);
+    assert!(why.starts_with("shop/1 is still in production, under a promotion"), "{why}");
+
+    let mut run = inside(&["production"]);
+    run.replay("stage production", &[]).unwrap();
+    run.go(&["production"]);
+    assert_eq!(run.tried()[3], 2, "the promotion holds");
+    run.image = "image-0000000000000002";
+    run.replay("from bake", &[]).unwrap();
+    run.go(&[]);
+    assert!(run.asks() && run.tried()[3] == 2, "another image, which nobody has promoted");
+    run.lasts = None;
+    run.promote().go(&[]);
+    assert_eq!((run.state.ending, run.tried()[3]), (Some(Ending::Succeeded), 3));
 }
 
 #[test]
