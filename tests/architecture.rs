@@ -34,7 +34,17 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),
-    ("http", &["ids", "clock", "ipc", "pipeline", "run", "store", "journal", "log", "engine"]),
+    (
+        "intake",
+        &[
+            "ids", "clock", "secret", "wake", "pipeline", "run", "config", "store", "source", "github",
+            "engine",
+        ],
+    ),
+    (
+        "http",
+        &["ids", "clock", "ipc", "pipeline", "run", "store", "journal", "log", "github", "engine", "intake"],
+    ),
     (
         "app",
         &[
