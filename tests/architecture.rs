@@ -43,13 +43,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["ids", "clock", "ipc", "pipeline", "run", "store", "journal", "log", "github", "engine", "intake"],
+        &[
+            "ids", "clock", "secret", "ipc", "pipeline", "run", "config", "store", "journal", "log",
+            "github", "engine", "intake",
+        ],
     ),
     (
         "app",
         &[
             "ids", "clock", "run", "cloud", "artifact", "config", "store", "source", "balancer", "runner",
-            "stage", "engine",
+            "stage", "engine", "intake",
         ],
     ),
     (
@@ -70,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "balancer",
             "runner",
             "engine",
+            "intake",
             "http",
             "app",
             "cloud",

@@ -17,7 +17,7 @@ pub struct Catalog {
     /// By the file's name.
     pub files: BTreeMap<String, Entry>,
     pub settings: Arc<Settings>,
-    /// What is wrong with the settings file or the directory now; the last good ones are kept.
+    /// Why the directory cannot be read now; the pipelines are kept.
     pub problem: Option<String>,
 }
 
@@ -57,13 +57,9 @@ impl Catalog {
         self.files.iter().filter_map(|(file, entry)| Some((file, entry.problem.as_ref()?)))
     }
 
-    /// Looks at the settings file and at the directory. What is not good any more stays as it was.
-    pub fn look(&self, directory: Option<&Path>) -> Self {
-        let (settings, mut problem) = match self.settings.path.as_deref().map(Settings::read) {
-            None => (self.settings.clone(), None),
-            Some(Ok(settings)) => (Arc::new(settings), None),
-            Some(Err(problems)) => (self.settings.clone(), Some(problems.to_string())),
-        };
+    /// Looks at the directory. What is not good any more stays as it was.
+    pub fn look(&self, directory: Option<&Path>, settings: Arc<Settings>) -> Self {
+        let mut problem = None;
         let surroundings = settings.surroundings();
         let files = match directory.map(|directory| (directory, names(directory))) {
             None => BTreeMap::new(),
@@ -177,12 +173,12 @@ mod tests {
         write("b.yml", &good("beta", "one"));
         write("notes.txt", "name: none");
         write(".hidden.yaml", &good("hidden", "one"));
-        let catalog = Catalog::default().look(Some(directory.path()));
+        let catalog = Catalog::default().look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml: alpha", "b.yml: beta"]);
 
         write("a.yaml", "name: alpha\nstages: { say: { steps: [] } }\n");
         write("c.yaml", "name: [");
-        let catalog = catalog.look(Some(directory.path()));
+        let catalog = catalog.look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml! alpha", "b.yml: beta", "c.yaml! -"]);
         let alpha = catalog.pipeline(&"alpha".parse().unwrap()).unwrap();
         assert!(alpha.text.starts_with("# one"));
@@ -192,12 +188,12 @@ mod tests {
         write("a.yaml", &good("alpha", "two"));
         std::fs::remove_file(directory.path().join("b.yml")).unwrap();
         std::fs::remove_file(directory.path().join("c.yaml")).unwrap();
-        let catalog = catalog.look(Some(directory.path()));
+        let catalog = catalog.look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml: alpha"]);
         assert!(catalog.pipeline(&"alpha".parse().unwrap()).unwrap().text.starts_with("# two"));
 
         std::fs::remove_dir_all(directory.path()).unwrap();
-        let catalog = catalog.look(Some(directory.path()));
+        let catalog = catalog.look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml: alpha"]);
         assert!(catalog.problem.unwrap().contains("cannot be read"));
     }
@@ -207,19 +203,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
         write("b.yaml", &good("alpha", "first"));
-        let catalog = Catalog::default().look(Some(directory.path()));
+        let catalog = Catalog::default().look(Some(directory.path()), Arc::default());
         write("a.yaml", &good("alpha", "second"));
         write("c.yaml", &good("gamma", "third"));
-        let catalog = catalog.look(Some(directory.path()));
+        let catalog = catalog.look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml! -", "b.yaml: alpha", "c.yaml: gamma"]);
         assert!(catalog.files["a.yaml"].problem.clone().unwrap().contains("is in b.yaml already"));
         // One that takes another's name keeps its own meanwhile.
         write("c.yaml", &good("alpha", "third"));
-        let catalog = catalog.look(Some(directory.path()));
+        let catalog = catalog.look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml! -", "b.yaml: alpha", "c.yaml! gamma"]);
         // The name comes free.
         std::fs::remove_file(directory.path().join("b.yaml")).unwrap();
-        let catalog = catalog.look(Some(directory.path()));
+        let catalog = catalog.look(Some(directory.path()), Arc::default());
         assert_eq!(shown(&catalog), ["a.yaml: alpha", "c.yaml! gamma"]);
     }
 }

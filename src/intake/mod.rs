@@ -54,8 +54,7 @@ pub struct Parts {
     pub engine: Engine,
     pub sources: Arc<Sources>,
     pub clock: Arc<dyn Clock>,
-    /// Read again from their file when it changes.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// The directory of the pipeline files; without one only the inbox is kept.
     pub pipelines: Option<PathBuf>,
 }
@@ -95,6 +94,7 @@ pub(crate) struct Shared {
     sources: Arc<Sources>,
     clock: Arc<dyn Clock>,
     pipelines: Option<PathBuf>,
+    settings: signal::Sender<Arc<Settings>>,
     catalog: signal::Sender<Arc<Catalog>>,
     jobs: mpsc::UnboundedSender<Job>,
     /// Whatever waits looks again.
@@ -117,9 +117,8 @@ impl Intake {
             }
         };
         // Before the first look, so that no edit is missed.
-        let watches = watch::Watches::new(pipelines.as_deref(), settings.path.as_deref());
-        let catalog = Catalog { settings: Arc::new(settings), ..Catalog::default() };
-        let catalog = catalog.look(pipelines.as_deref());
+        let edits = watch::Edits::of(pipelines.as_deref());
+        let catalog = Catalog::default().look(pipelines.as_deref(), settings.clone());
         watch::report(&Catalog::default(), &catalog);
         let (jobs, arriving) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -127,6 +126,7 @@ impl Intake {
             sources,
             clock,
             pipelines,
+            settings: signal::channel(settings).0,
             catalog: signal::channel(Arc::new(catalog)).0,
             jobs,
             sooner: Notify::new(),
@@ -135,7 +135,7 @@ impl Intake {
         let mut tasks = JoinSet::new();
         tasks.spawn(lanes::run(shared.clone(), arriving));
         tasks.spawn(schedule::run(shared.clone()));
-        tasks.spawn(watch::run(shared.clone(), watches));
+        tasks.spawn(watch::run(shared.clone(), edits));
         tasks.spawn(lanes::forget(shared.clone()));
         Ok(Self(Arc::new(Inner { shared, tasks: Mutex::new(tasks) })))
     }
@@ -149,6 +149,11 @@ impl Intake {
     /// Whatever waits for a time or for a source looks again now.
     pub fn look(&self) {
         self.0.shared.sooner.notify_waiters();
+    }
+
+    /// From now on the settings are these: the pipelines are read with them again.
+    pub fn use_settings(&self, settings: Arc<Settings>) {
+        self.0.shared.settings.send_replace(settings);
     }
 
     /// The pipelines as they are now.

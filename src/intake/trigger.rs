@@ -32,10 +32,24 @@ pub enum TriggerError {
     NoSource(PipelineName),
     #[error("{0}")]
     Address(String),
-    #[error(transparent)]
-    Source(#[from] source::Error),
+    /// The source has no such commit, or is none.
+    #[error("{0}")]
+    NotThere(source::Error),
+    /// The source could not be asked.
+    #[error("{0}")]
+    Unreachable(source::Error),
     #[error(transparent)]
     Engine(#[from] engine::Error),
+}
+
+impl From<source::Error> for TriggerError {
+    fn from(error: source::Error) -> Self {
+        use source::Error;
+        match error {
+            Error::Git { .. } | Error::NoGit(_) | Error::Disk { .. } => Self::Unreachable(error),
+            _ => Self::NotThere(error),
+        }
+    }
 }
 
 impl Intake {

@@ -8,16 +8,16 @@ use crate::ids::{PipelineName, RunId};
 use crate::store::{self, Delivery, DeliveryFilter, DeliveryStatus, Inbox};
 
 /// Every pipeline file of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PipelineList {
     /// By the file's name.
     pub pipelines: Vec<PipelineView>,
-    /// What is wrong with the settings file or the directory now.
+    /// Why the directory cannot be read now.
     pub error: Option<String>,
 }
 
 /// One file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PipelineView {
     /// `None` for a file that was never good.
     pub pipeline: Option<PipelineName>,
@@ -26,6 +26,7 @@ pub struct PipelineView {
     /// What is wrong with it now; runs start from its last good version, where there is one.
     pub error: Option<String>,
     /// When its schedules are due next.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub next_due: Option<Timestamp>,
     /// The params that a run can be given; those without a default have to be.
     #[serde(default)]
@@ -33,7 +34,7 @@ pub struct PipelineView {
 }
 
 /// A param of a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ParamView {
     pub name: String,
     pub default: Option<String>,
@@ -41,18 +42,19 @@ pub struct ParamView {
 }
 
 /// Deliveries, newest first: the public document of `windlass deliveries --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeliveryList {
     pub deliveries: Vec<DeliveryView>,
 }
 
 /// What came in, and what came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeliveryView {
     pub id: String,
     /// `github` or `schedule`.
     pub source: String,
     pub event: String,
+    #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
     pub status: DeliveryStatus,
     /// Why it is not handled yet, why it starts nothing, or what else is to be said.

@@ -1,4 +1,4 @@
-//! Notices edits of the pipeline files and of the settings.
+//! Notices edits of the pipeline files, and new settings.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::Shared;
 use super::catalog::Catalog;
 use crate::wake::Watch;
 
-/// What changes a file of a directory; the directory's own end as well.
+/// What changes a file of a directory.
 const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
     .union(WatchFlags::MOVED_TO)
@@ -21,70 +21,72 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 /// Editors and git change several files at once: they get so long to finish.
 const SETTLING: Duration = Duration::from_millis(20);
 
-/// The directories that are watched.
-pub struct Watches(Vec<Watch>);
+/// The edits of a directory; of none where it cannot be watched.
+pub struct Edits(Option<Watch>);
 
-impl Watches {
-    /// Watches the directory of the pipelines, and the one in which the settings lie. What cannot be
-    /// watched is said: then edits are noticed at the next start.
-    pub fn new(pipelines: Option<&Path>, settings: Option<&Path>) -> Self {
-        let directories = pipelines.into_iter().chain(settings.and_then(Path::parent));
+impl Edits {
+    /// Watches from now on. What cannot be watched is said: then edits are noticed when the settings are
+    /// read again.
+    pub fn of(directory: Option<&Path>) -> Self {
         let watch = |directory: &Path| match Watch::new(directory, CHANGES) {
             Ok(watch) => Some(watch),
             Err(error) => {
                 let directory = directory.display();
-                tracing::error!(%error, "{directory} cannot be watched: edits there need a restart");
+                tracing::error!(%error, "{directory} cannot be watched: after an edit there, send SIGHUP");
                 None
             }
         };
-        Self(directories.filter_map(watch).collect())
+        Self(directory.and_then(watch))
     }
 
-    /// Waits for a change in any of them.
-    async fn changed(&self) {
-        let waits: Vec<_> = self.0.iter().map(|watch| Box::pin(watch.changed())).collect();
-        if waits.is_empty() {
-            return std::future::pending().await;
+    async fn next(&mut self) {
+        match &self.0 {
+            None => std::future::pending().await,
+            Some(watch) => {
+                if let Err(error) = watch.changed().await {
+                    tracing::error!(%error, "edits of the pipelines are not noticed any more");
+                    self.0 = None;
+                }
+            }
         }
-        if let (Err(error), ..) = futures_util::future::select_all(waits).await {
-            tracing::error!(%error, "edits of the pipelines are not noticed any more");
-            std::future::pending().await
-        }
+        tokio::time::sleep(SETTLING).await;
     }
 }
 
 /// Looks again whenever something changed.
-pub async fn run(shared: Arc<Shared>, watches: Watches) {
-    let mut seen = None;
+pub async fn run(shared: Arc<Shared>, mut edits: Edits) {
+    let mut settings = shared.settings.subscribe();
+    let mut seen = Vec::new();
     loop {
-        let before = shared.catalog.borrow().clone();
-        let directory = shared.pipelines.clone();
+        let (before, directory) = (shared.catalog.borrow().clone(), shared.pipelines.clone());
+        let (now, seen_before) = (settings.borrow_and_update().clone(), std::mem::take(&mut seen));
         let looked = tokio::task::spawn_blocking(move || {
-            // Other files may lie beside the settings.
-            let stamps = stamps(&before, directory.as_deref());
-            let after = (seen.as_ref() != Some(&stamps)).then(|| before.look(directory.as_deref()));
+            let stamps = stamps(directory.as_deref());
+            // Files of other kinds may lie there, which somebody writes all the time.
+            let same = stamps == seen_before && Arc::ptr_eq(&now, &before.settings);
+            let after = (!same).then(|| before.look(directory.as_deref(), now));
             if let Some(after) = &after {
                 report(&before, after);
             }
             (stamps, after)
         });
         if let Ok((stamps, after)) = looked.await {
-            seen = Some(stamps);
+            seen = stamps;
             if let Some(after) = after {
                 shared.catalog.send_replace(Arc::new(after));
             }
-        } else {
-            seen = None;
         }
-        watches.changed().await;
-        tokio::time::sleep(SETTLING).await;
+        tokio::select! {
+            () = edits.next() => {}
+            changed = settings.changed() => if changed.is_err() { return },
+        }
     }
 }
 
 /// What tells that a file was changed or replaced.
 type Stamp = (PathBuf, Option<(u64, u64, i64, i64)>);
 
-fn stamps(catalog: &Catalog, directory: Option<&Path>) -> Vec<Stamp> {
+fn stamps(directory: Option<&Path>) -> Vec<Stamp> {
     let stamp = |path: PathBuf| {
         let found = std::fs::metadata(&path).ok();
         let stamp = found.map(|found| (found.ino(), found.size(), found.mtime(), found.mtime_nsec()));
@@ -92,26 +94,25 @@ fn stamps(catalog: &Catalog, directory: Option<&Path>) -> Vec<Stamp> {
     };
     let entries = directory.and_then(|directory| directory.read_dir().ok()).into_iter().flatten();
     let files = entries.flatten().map(|entry| entry.path());
-    let mut stamps: Vec<Stamp> = files.chain(catalog.settings.path.clone()).map(stamp).collect();
+    let yaml = |path: &PathBuf| path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    let mut stamps: Vec<Stamp> = files.filter(yaml).map(stamp).collect();
     stamps.sort();
     stamps
 }
 
 /// Says what went wrong or right since the last look.
 pub fn report(before: &Catalog, after: &Catalog) {
-    let problem = |catalog: &Catalog, file: &str| {
-        catalog.files.get(file).and_then(|entry| entry.problem.clone()).unwrap_or_default()
-    };
     if let Some(problem) = after.problem.as_ref().filter(|_| before.problem != after.problem) {
-        tracing::error!("what was read before stays in use: {problem}");
+        tracing::error!("the pipelines stay as they were: {problem}");
     }
     for (file, entry) in &after.files {
-        match (&entry.problem, problem(before, file)) {
-            (Some(now), before) if *now != before => match &entry.listed {
+        let was = before.files.get(file).and_then(|entry| entry.problem.as_ref());
+        match (&entry.problem, was) {
+            (Some(now), was) if was != Some(now) => match &entry.listed {
                 Some(_) => tracing::error!("{file}: its last good version stays in use: {now}"),
                 None => tracing::error!("{file}: no run can start from it: {now}"),
             },
-            (None, before) if !before.is_empty() => tracing::warn!("{file} is good again"),
+            (None, Some(_)) => tracing::info!("{file} is good again"),
             _ => {}
         }
     }
