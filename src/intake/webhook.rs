@@ -69,12 +69,11 @@ impl Intake {
 
     /// Looked up for each request: who changes a secret's file need not restart anything.
     fn webhook_secrets(&self) -> Result<Vec<Secret>, Refused> {
-        let catalog = self.catalog();
-        let sources = &catalog.settings.github.webhook_secrets;
-        if sources.is_empty() {
-            return Err(Refused::NoSecret);
+        let secrets = self.catalog().settings.webhook_secrets()?;
+        match secrets.is_empty() {
+            true => Err(Refused::NoSecret),
+            false => Ok(secrets),
         }
-        Ok(sources.iter().map(|source| source.value("github.webhook_secrets")).collect::<Result<_, _>>()?)
     }
 }
 
