@@ -16,6 +16,20 @@ pub struct PipelineList {
     pub error: Option<String>,
 }
 
+impl PipelineList {
+    /// What is wrong, a text each.
+    pub fn problems(&self) -> Vec<String> {
+        let file = |view: &PipelineView| {
+            let error = view.error.as_ref()?;
+            Some(match &view.pipeline {
+                Some(name) => format!("{}: the last good version of {name} stays in use: {error}", view.file),
+                None => format!("{}: no run can start from it: {error}", view.file),
+            })
+        };
+        self.error.iter().cloned().chain(self.pipelines.iter().filter_map(file)).collect()
+    }
+}
+
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PipelineView {

@@ -14,3 +14,4 @@ mod gates;
 mod rollouts;
 mod support;
 mod swaps;
+mod webhooks;
