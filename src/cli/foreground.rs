@@ -16,7 +16,7 @@ use super::{Error, Exit};
 use crate::app::House;
 use crate::config::Settings;
 use crate::http::{self, Client, Submission, client};
-use crate::ids::{PipelineName, RunId};
+use crate::ids::{FleetId, PipelineName, RunId};
 use crate::ipc;
 use crate::run::command::Act;
 use crate::run::event::Actor;
@@ -43,8 +43,16 @@ pub struct Foreground {
 
 /// Which run.
 pub enum Start {
-    New { pipeline: PipelineName, submission: Box<Submission> },
+    New {
+        pipeline: PipelineName,
+        submission: Box<Submission>,
+    },
     Known(RunId),
+    /// Takes a fleet back.
+    Rollback {
+        fleet: FleetId,
+        reason: String,
+    },
 }
 
 impl Foreground {
@@ -81,7 +89,7 @@ impl Foreground {
         let error = Error::world("whoever drives the run goes away again and again");
         Err(match start {
             Start::Known(run) => error.hint(format!("windlass resume {run}{}", self.place)),
-            Start::New { .. } => error,
+            Start::New { .. } | Start::Rollback { .. } => error,
         })
     }
 
@@ -99,6 +107,7 @@ impl Foreground {
             tokio::spawn(http::serve(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
         let run = match start {
             Start::Known(run) => run.clone(),
+            Start::Rollback { fleet, reason } => house.engine.rollback(fleet, &self.actor, reason).await?,
             Start::New { pipeline, submission } => {
                 let Submission { origin, trigger_key } = (**submission).clone();
                 house.engine.create(pipeline.clone(), origin, trigger_key).await?
@@ -149,6 +158,7 @@ impl Foreground {
     ) -> Result<(RunId, Followed), Handed> {
         let view = match start {
             Start::Known(run) => client.resume(run).await?,
+            Start::Rollback { fleet, reason } => client.rollback(fleet, &self.actor, reason).await?,
             Start::New { submission, .. } => client.submit(submission).await?,
         };
         let run = view.run;

@@ -21,6 +21,8 @@ mod down;
 mod error;
 mod follow;
 mod foreground;
+mod lift;
+mod lock;
 mod logs;
 mod plan;
 mod progress;
@@ -29,6 +31,7 @@ mod reach;
 mod reference;
 mod reject;
 mod resume;
+mod rollback;
 mod run;
 mod runs;
 mod schema;
@@ -37,6 +40,7 @@ mod shipment;
 mod show;
 mod status;
 mod text;
+mod unlock;
 mod validate;
 mod who;
 
@@ -65,6 +69,10 @@ enum Command {
     Promote(promote::Args),
     Reject(reject::Args),
     Cancel(cancel::Args),
+    Rollback(rollback::Args),
+    Lock(lock::Args),
+    Unlock(unlock::Args),
+    Lift(lift::Args),
     Status(status::Args),
     Down(down::Args),
     Validate(validate::Args),
@@ -122,6 +130,10 @@ pub fn main() -> ExitCode {
         Command::Promote(args) => on_runtime(promote::run(args)),
         Command::Reject(args) => on_runtime(reject::run(args)),
         Command::Cancel(args) => on_runtime(cancel::run(args)),
+        Command::Rollback(args) => on_runtime(rollback::run(args)),
+        Command::Lock(args) => on_runtime(lock::run(args)),
+        Command::Unlock(args) => on_runtime(unlock::run(args)),
+        Command::Lift(args) => on_runtime(lift::run(args)),
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),

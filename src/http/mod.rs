@@ -24,6 +24,7 @@ use crate::run::view::RunView;
 
 pub mod client;
 
+mod acts;
 mod changes;
 mod extract;
 mod fleets;
@@ -92,6 +93,23 @@ pub struct FleetDown {
     pub said: Vec<String>,
 }
 
+/// What somebody locked or unlocked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locked {
+    /// `ENV` or `ENV/SERVICE`.
+    pub target: String,
+    pub locked: bool,
+}
+
+/// An image that may be used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifted {
+    /// As it was asked for.
+    pub image: String,
+    /// In whose journals its quarantine stood.
+    pub fleets: Vec<String>,
+}
+
 /// Who holds the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HolderView {
@@ -148,6 +166,12 @@ fn router(api: Api) -> Router {
         .route("/api/v1/runs", get(runs::list).post(runs::submit))
         .route("/api/v1/fleets", get(fleets::list))
         .route("/api/v1/fleets/{environment}/{service}/down", post(fleets::down))
+        .route("/api/v1/fleets/{environment}/{service}/rollback", post(acts::rollback))
+        .route("/api/v1/fleets/{environment}/{service}/lock", post(acts::lock_fleet))
+        .route("/api/v1/fleets/{environment}/{service}/unlock", post(acts::unlock_fleet))
+        .route("/api/v1/environments/{environment}/lock", post(acts::lock_environment))
+        .route("/api/v1/environments/{environment}/unlock", post(acts::unlock_environment))
+        .route("/api/v1/services/{service}/images/{image}/lift", post(acts::lift))
         .nest("/api/v1/runs/{pipeline}/{number}", run)
         .fallback(async || Problem::not_found("the API has no such path"))
         .method_not_allowed_fallback(async || Problem::method())

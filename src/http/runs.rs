@@ -16,7 +16,7 @@ use super::look::look;
 use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, changes, interrupted};
 use crate::ids::PipelineName;
 use crate::run::command::Act;
-use crate::run::event::Actor;
+use crate::run::event::{Actor, Trigger};
 use crate::run::view::{RunView, Status};
 use crate::store::RunFilter;
 use crate::store::hold::Hold;
@@ -95,6 +95,9 @@ pub(super) async fn submit(
     Body(submission): Body<Submission>,
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
     let origin = submission.origin;
+    if matches!(origin.trigger, Trigger::Rollback { .. }) || origin.image.is_some() {
+        return Err(Problem::request("a rollback is asked of its fleet: it brings no image along"));
+    }
     Actor::named(&origin.actor.name).map_err(Problem::request)?;
     let pipeline =
         crate::pipeline::read(&origin.pipeline, &origin.pipeline_path).map_err(Problem::pipeline)?;
