@@ -34,6 +34,8 @@ mod known;
 mod lanes;
 mod policy;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use acts::Target;
