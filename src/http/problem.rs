@@ -76,6 +76,9 @@ impl From<engine::Error> for Problem {
             Error::Journal(journal::Error::NoRun(_)) | Error::NoFleet(_) => Self::not_found(error),
             Error::Refused(Refusal::NoReason) => Self::request(error),
             Error::Refused(Refusal::Unknown { .. }) => Self::not_found(error),
+            Error::Refused(Refusal::NotAllowed { .. }) => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", "Not by you", error)
+            }
             Error::Refused(_) | Error::Held { .. } | Error::NotNow(_) => {
                 Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
             }

@@ -223,3 +223,6 @@ impl Lane {
         [(&mut self.reached, reached), (&mut self.admitted, admitted), (&mut self.coming, coming)]
     }
 }
+
+#[cfg(test)]
+mod tests;
