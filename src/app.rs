@@ -170,6 +170,7 @@ impl Surveyor for GitSurveyor {
             self.0.between(&address, running, &commit.sha).await.map_err(|error| error.to_string())?;
         Ok(Shipment {
             commits: between.commits,
+            authors: between.authors,
             files: between.files,
             rollback: between.rollback,
             ..Shipment::default()

@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 
-use crate::ids::{EnvironmentName, FleetId, RunId, StreamId};
+use crate::ids::{EnvironmentName, FleetId, ImageId, PipelineName, RunId, StreamId};
 use crate::run::decide::Waits;
 use crate::run::environment::EnvironmentState;
 use crate::run::event::{EnvironmentEvent, FleetEvent, RunEvent};
-use crate::run::fleet::FleetState;
+use crate::run::fleet::{FleetState, Quarantine};
 use crate::run::fold::Illegal;
 use crate::run::state::RunState;
 use crate::run::view;
@@ -44,6 +44,22 @@ pub async fn load_fleet(store: &dyn Store, fleet: &FleetId) -> Result<FleetState
         Event::Fleet(event) => Some((recorded.at, event)),
         Event::Run(_) | Event::Environment(_) => None,
     })))
+}
+
+/// Why the service must not use the image, if it must not: it is in quarantine in one of its fleets.
+pub async fn quarantine(
+    store: &dyn Store,
+    service: &PipelineName,
+    image: &ImageId,
+) -> Result<Option<Quarantine>, store::Error> {
+    for row in store.fleets().await? {
+        if row.fleet.service == *service
+            && let Some(found) = load_fleet(store, &row.fleet).await?.quarantined.remove(image)
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// Loads an environment's journal and folds it.

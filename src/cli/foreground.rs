@@ -15,7 +15,7 @@ use super::{Error, Exit};
 use crate::app::House;
 use crate::config::Settings;
 use crate::http::{self, Client, Submission, client};
-use crate::ids::{PipelineName, RunId};
+use crate::ids::{FleetId, PipelineName, RunId};
 use crate::ipc;
 use crate::run::command::Act;
 use crate::run::event::Actor;
@@ -49,6 +49,11 @@ pub enum Start {
     Known(RunId),
     /// Stages of a run are to be done again.
     Repeat(Box<Repeat>),
+    /// Takes a fleet back.
+    Rollback {
+        fleet: FleetId,
+        reason: String,
+    },
 }
 
 /// A replay, to be asked for once.
@@ -104,7 +109,7 @@ impl Foreground {
         let error = Error::world("whoever drives the run goes away again and again");
         Err(match start {
             Start::Known(run) => error.hint(format!("windlass resume {run}{}", self.place)),
-            Start::New { .. } | Start::Repeat(_) => error,
+            Start::New { .. } | Start::Repeat(_) | Start::Rollback { .. } => error,
         })
     }
 
@@ -122,6 +127,7 @@ impl Foreground {
             tokio::spawn(http::serve(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
         let run = match start {
             Start::Known(run) => run.clone(),
+            Start::Rollback { fleet, reason } => house.engine.rollback(fleet, &self.actor, reason).await?,
             Start::New { pipeline, submission } => {
                 let Submission { origin, trigger_key } = (**submission).clone();
                 house.engine.create(pipeline.clone(), origin, trigger_key).await?
@@ -189,6 +195,7 @@ impl Foreground {
     ) -> Result<(RunId, Followed), Handed> {
         let view = match start {
             Start::Known(run) => client.resume(run).await?,
+            Start::Rollback { fleet, reason } => client.rollback(fleet, &self.actor, reason).await?,
             Start::New { submission, .. } => client.submit(submission).await?,
             Start::Repeat(repeat) => match client.run(&repeat.run).await? {
                 view if repeat.is_done(&view, &self.actor) => client.resume(&repeat.run).await?,

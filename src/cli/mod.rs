@@ -23,6 +23,8 @@ mod down;
 mod error;
 mod follow;
 mod foreground;
+mod lift;
+mod lock;
 mod logs;
 mod plan;
 mod progress;
@@ -32,6 +34,7 @@ mod reference;
 mod reject;
 mod replay;
 mod resume;
+mod rollback;
 mod run;
 mod runs;
 mod schema;
@@ -41,6 +44,7 @@ mod show;
 mod status;
 mod text;
 mod trigger;
+mod unlock;
 mod validate;
 mod who;
 
@@ -72,6 +76,10 @@ enum Command {
     Reject(reject::Args),
     Cancel(cancel::Args),
     Replay(replay::Args),
+    Rollback(rollback::Args),
+    Lock(lock::Args),
+    Unlock(unlock::Args),
+    Lift(lift::Args),
     Status(status::Args),
     Down(down::Args),
     Validate(validate::Args),
@@ -140,6 +148,10 @@ pub fn main() -> ExitCode {
         Command::Reject(args) => on_runtime(reject::run(args)),
         Command::Cancel(args) => on_runtime(cancel::run(args)),
         Command::Replay(args) => on_runtime(replay::run(args)),
+        Command::Rollback(args) => on_runtime(rollback::run(args)),
+        Command::Lock(args) => on_runtime(lock::run(args)),
+        Command::Unlock(args) => on_runtime(unlock::run(args)),
+        Command::Lift(args) => on_runtime(lift::run(args)),
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),

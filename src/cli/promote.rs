@@ -38,8 +38,18 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         writeln!(out, "{}", super::json(&recorded.view)?)?;
         return Ok(Exit::Good);
     }
-    writeln!(out, "{run} is promoted to {environment} by {}", actor.name)?;
     let gate = recorded.view.gates.iter().find(|gate| gate.environment == *environment);
+    match gate.filter(|gate| gate.status == "waiting") {
+        Some(gate) => {
+            let left = (gate.approvals_needed as usize).saturating_sub(gate.approvals.len());
+            writeln!(
+                out,
+                "{run} is approved for {environment} by {}; {left} more of {} people have to",
+                actor.name, gate.approvals_needed
+            )?;
+        }
+        None => writeln!(out, "{run} is promoted to {environment} by {}", actor.name)?,
+    }
     for line in gate.map(|gate| shipment::lines(&gate.ships, environment)).unwrap_or_default() {
         writeln!(out, "  {line}")?;
     }

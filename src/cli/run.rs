@@ -80,7 +80,9 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         }
         None => None,
     };
+    let branch = commit.as_ref().map(|commit| commit.branch.as_str()).filter(|branch| !branch.is_empty());
     let origin = Origin {
+        reference: branch.map(|branch| format!("refs/heads/{branch}")),
         settings_path: settings.path.as_ref().map(|path| path.display().to_string()),
         source: address.map(|address| address.to_string()),
         commit,

@@ -35,6 +35,15 @@ pub fn lines(ships: &Shipment, environment: &EnvironmentName) -> Vec<String> {
     }
     lines.extend(ships.files.iter().take(LISTED).map(|file| format!("  {}", clean(file))));
     more(&mut lines, ships.files.len());
+    let authors: Vec<String> = ships.authors.iter().map(|author| clean(author)).collect();
+    if authors.len() > 1 {
+        lines.push(format!("written by {}", authors[..authors.len().min(LISTED)].join(", ")));
+        more(&mut lines, authors.len());
+    }
+    if !ships.config.is_empty() {
+        lines.push("the environment of the instances changes:".to_owned());
+    }
+    lines.extend(ships.config.iter().map(|line| format!("  {}", clean(line))));
     if let Some(note) = &ships.note {
         lines.push(format!("not all of it is known: {}", clean(note)));
     }

@@ -79,6 +79,9 @@ fn header(out: &mut impl Write, view: &RunView, now: Timestamp) -> io::Result<()
     if let Some(by) = &view.cancelled_by {
         field(out, "cancelled by", &clean(by))?;
     }
+    if let Some(by) = &view.superseded_by {
+        field(out, "superseded", &format!("by {by}"))?;
+    }
     if let Some(commit) = &view.commit {
         let branch = view.branch.as_deref().map(|branch| format!(" on {}", clean(branch)));
         field(out, "commit", &format!("{commit}{}", branch.unwrap_or_default()))?;
@@ -195,6 +198,12 @@ fn print_gate(out: &mut impl Write, view: &RunView, gate: &GateView) -> io::Resu
     let reason = gate.reason.as_deref().map(|reason| format!(": {}", clean(reason))).unwrap_or_default();
     let environment = &gate.environment;
     writeln!(out, "{BOLD}gate of {environment}{BOLD:#}  {}{by}{reason}", gate.status)?;
+    for approval in &gate.approvals {
+        writeln!(out, "    approved by {}, {}", clean(&approval.actor), text::date(approval.at))?;
+    }
+    if !gate.roles.is_empty() {
+        writeln!(out, "    asks for {}", gate.roles.join(" or "))?;
+    }
     for line in shipment::lines(&gate.ships, environment) {
         writeln!(out, "    {line}")?;
     }

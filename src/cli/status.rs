@@ -34,7 +34,8 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             None => FleetList { fleets: Vec::new() },
             Some((store, data)) => {
                 let (cloud, _) = app::cloud(data)?;
-                FleetList { fleets: fleets::list(store.as_ref(), &cloud, |_| false).await? }
+                let now = jiff::Timestamp::now();
+                FleetList { fleets: fleets::list(store.as_ref(), &cloud, now, |_| false, Vec::new()).await? }
             }
         },
     };
@@ -100,6 +101,42 @@ fn print(out: &mut impl Write, fleet: &FleetView, place: &str) -> io::Result<()>
             instance.address,
             instance.health,
             reason.unwrap_or_default()
+        )?;
+    }
+    let locks = [
+        (&fleet.lock, format!("{}/{}", fleet.environment, fleet.service)),
+        (&fleet.environment_lock, fleet.environment.to_string()),
+    ];
+    for (lock, target) in locks {
+        let Some(lock) = lock else { continue };
+        writeln!(
+            out,
+            "  {YELLOW}locked{YELLOW:#} by {} since {} ({}): windlass unlock {target}{place}",
+            clean(&lock.actor),
+            text::date(lock.at),
+            clean(&lock.reason)
+        )?;
+    }
+    if let Some(frozen) = &fleet.frozen {
+        let reason = clean(&frozen.reason);
+        writeln!(out, "  {YELLOW}frozen{YELLOW:#} until {} ({reason})", text::date(frozen.until))?;
+    }
+    if let Some(previous) = &fleet.previous {
+        let (service, environment) = (&fleet.service, &fleet.environment);
+        writeln!(
+            out,
+            "  {DIM}before it {previous}: windlass rollback {service} {environment}{place}{DIM:#}"
+        )?;
+    }
+    for image in &fleet.quarantined {
+        writeln!(
+            out,
+            "  {RED}quarantined{RED:#} {} by {} ({}): windlass lift {} {} --reason …{place}",
+            image.name,
+            clean(&image.actor),
+            clean(&image.reason),
+            fleet.service,
+            image.name
         )?;
     }
     for wait in &fleet.waiting {

@@ -10,12 +10,13 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::policy::{places, policy};
-use super::{Error, Handle, Request, Shared, is_outdated, slots::Slot};
+use super::{Error, Handle, Request, Shared, slots::Slot};
 use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId, StageName};
 use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
 use crate::run::approval::Policy;
+use crate::run::command;
 use crate::run::decide::{self, Decision, Place, Stop, Waits};
 use crate::run::event::{Edit, Failure, Image, Outcome, RunEvent, Shipment};
 use crate::run::fleet::FleetState;
@@ -274,14 +275,19 @@ impl Driver {
         let gates: Vec<_> = gates.map(|(name, gate)| (name.clone(), gate.stages.first().copied())).collect();
         for (environment, stage) in gates {
             let Some(stage) = stage else { continue };
-            let store = self.shared.parts.store.as_ref();
-            if is_outdated(store, &self.state, &environment).await?
-                && self.surveys.insert(environment.clone())
-            {
+            if self.is_outdated(&environment).await? && self.surveys.insert(environment.clone()) {
                 self.survey(environment, stage);
             }
         }
         Ok(())
+    }
+
+    /// Whether the environment's fleet runs something else by now than what the run's gate shows.
+    pub(super) async fn is_outdated(&self, environment: &EnvironmentName) -> Result<bool, Error> {
+        let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
+        let state = self.shared.known.fleet(self.shared.parts.store.as_ref(), &fleet).await?;
+        let running = state.current.as_ref().map(|current| &current.image.id);
+        Ok(command::is_outdated(&self.state, environment, running))
     }
 
     /// Finds out in the background what a promotion would ship.

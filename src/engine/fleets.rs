@@ -1,16 +1,22 @@
 //! Fleets between rollouts: what they run, and taking one down.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::policy::frozen;
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud, InstanceState, TargetState};
+use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
-use crate::journal::{fleet_append, load_fleet, load_run};
+use crate::journal::{fleet_append, load_environment, load_fleet, load_run};
+use crate::run::environment::Lock;
 use crate::run::event::{Actor, FleetEvent};
+use crate::run::fleet::{Deployed, Quarantine};
+use crate::run::state::Hold;
 use crate::store::{RunFilter, Store};
 
 /// While a fleet drains it is looked at again so often, should nobody wake us.
@@ -40,8 +46,56 @@ pub struct FleetView {
     pub interrupted: bool,
     /// The rollout under way.
     pub rollout: Option<RolloutView>,
-    /// Runs that wait, and for what.
+    /// Runs that wait for it, and why.
     pub waiting: Vec<String>,
+    /// Somebody lets no run in.
+    #[serde(default)]
+    pub lock: Option<LockView>,
+    /// The same, for every fleet of the environment.
+    #[serde(default)]
+    pub environment_lock: Option<LockView>,
+    /// The calendar lets no run in.
+    #[serde(default)]
+    pub frozen: Option<FrozenView>,
+    /// Images that the service must not use, in whatever fleet that was said.
+    #[serde(default)]
+    pub quarantined: Vec<QuarantineView>,
+    /// The name of the image that a rollback goes back to.
+    #[serde(default)]
+    pub previous: Option<String>,
+}
+
+/// A person's hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LockView {
+    pub actor: String,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// A calendar's hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FrozenView {
+    pub until: Timestamp,
+    pub reason: String,
+}
+
+/// An image that must not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QuarantineView {
+    pub image: ImageId,
+    pub name: String,
+    pub actor: String,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// A run that waits for an environment.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    pub run: RunId,
+    pub environment: EnvironmentName,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -62,23 +116,40 @@ pub struct RolloutView {
     pub started_at: Timestamp,
 }
 
-/// Every fleet that was not taken down. `driven` tells whether somebody drives a run.
+/// Every fleet that was not taken down. `driven` tells whether somebody drives a run, `waiting` what
+/// those that are driven wait for.
 pub async fn list(
     store: &dyn Store,
     cloud: &Cloud,
+    now: Timestamp,
     driven: impl Fn(&RunId) -> bool,
+    mut waiting: Vec<Waiting>,
 ) -> Result<Vec<FleetView>, Error> {
     let mut views = Vec::new();
-    let unfinished = RunFilter { unfinished: true, limit: Some(1000), ..RunFilter::default() };
-    let runs = store.runs(&unfinished).await?;
-    for row in store.fleets().await?.into_iter().filter(|row| !row.ended) {
-        let state = load_fleet(store, &row.fleet).await?;
+    let rows = store.fleets().await?;
+    let mut states = Vec::with_capacity(rows.len());
+    for row in &rows {
+        states.push(load_fleet(store, &row.fleet).await?);
+    }
+    let quarantined = |service: &PipelineName| {
+        let of_service = rows.iter().zip(&states).filter(|(row, _)| row.fleet.service == *service);
+        let images = of_service.flat_map(|(_, state)| &state.quarantined);
+        images
+            .map(|(image, why)| (image.clone(), QuarantineView::new(image, why)))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let mut calendars = Calendars::default();
+    for (row, state) in rows.iter().zip(&states).filter(|(row, _)| !row.ended) {
         let instances = instances(cloud, &row.fleet).await.map_err(Error::Cloud)?;
         let rollout = state.rollout.as_ref().filter(|rollout| rollout.end.is_none());
         let current = state.current.as_ref();
-        if current.is_none() && rollout.is_none() && state.holder.is_none() && instances.is_empty() {
+        let untouched = current.is_none() && rollout.is_none() && state.holder.is_none();
+        if untouched && instances.is_empty() && state.lock.is_none() {
             continue;
         }
+        let around = load_environment(store, &row.fleet.environment).await?;
+        let quarantined = quarantined(&row.fleet.service);
+        let previous = state.previous(|image| quarantined.contains_key(image));
         let name = current.map(|current| current.image.name.clone());
         let prefix = format!("{}-", row.fleet.service);
         views.push(FleetView {
@@ -99,25 +170,82 @@ pub async fn list(
                 started_at: rollout.started_at,
             }),
             waiting: Vec::new(),
-            service: row.fleet.service,
-            environment: row.fleet.environment,
+            lock: state.lock.as_ref().map(LockView::new),
+            environment_lock: around.lock.as_ref().map(LockView::new),
+            frozen: calendars.frozen(store, &row.fleet, current, now).await,
+            previous: previous.map(|previous| previous.image.name.clone()),
+            quarantined: quarantined.into_values().collect(),
+            service: row.fleet.service.clone(),
+            environment: row.fleet.environment.clone(),
         });
     }
-    for run in &runs {
-        let Some(reason) = &run.waiting_for else { continue };
-        let said = match driven(&run.run) {
-            true => format!("{}: {reason}", run.run),
-            false => format!("{0} was interrupted while it waited: windlass resume {0}", run.run),
-        };
-        // Where it waits for; a fleet that is not there yet has no place of its own.
-        let of_service = |view: &&mut FleetView| view.service == run.run.pipeline;
-        let named = |view: &FleetView| reason.contains(view.environment.as_str());
-        let there = views.iter().any(|view| view.service == run.run.pipeline && named(view));
-        for view in views.iter_mut().filter(of_service).filter(|view| !there || named(view)) {
+    waiting.extend(interrupted(store, driven).await?);
+    for wait in waiting {
+        let said = format!("{}: {}", wait.run, wait.reason);
+        // A fleet that is not there yet has no place of its own.
+        let of_service = |view: &&mut FleetView| view.service == wait.run.pipeline;
+        let meant = |view: &FleetView| view.environment == wait.environment;
+        let there = views.iter().any(|view| view.service == wait.run.pipeline && meant(view));
+        for view in views.iter_mut().filter(of_service).filter(|view| !there || meant(view)) {
             view.waiting.push(said.clone());
         }
     }
     Ok(views)
+}
+
+/// So many runs that nobody drives are looked at.
+const INTERRUPTED_LIMIT: u32 = 1000;
+
+/// What the runs waited for that nobody drives any more.
+async fn interrupted(store: &dyn Store, driven: impl Fn(&RunId) -> bool) -> Result<Vec<Waiting>, Error> {
+    let filter = RunFilter { unfinished: true, limit: Some(INTERRUPTED_LIMIT), ..RunFilter::default() };
+    let mut waiting = Vec::new();
+    for row in store.runs(&filter).await? {
+        if row.waiting_for.is_none() || driven(&row.run) {
+            continue;
+        }
+        let state = load_run(store, &row.run).await?;
+        for (environment, gate) in &state.gates {
+            if gate.undecided().is_some() || (gate.promoted.is_some() && gate.hold == Hold::NotYet) {
+                let reason = format!("interrupted while it waited: windlass resume {}", row.run);
+                waiting.push(Waiting { run: row.run.clone(), environment: environment.clone(), reason });
+            }
+        }
+    }
+    Ok(waiting)
+}
+
+/// The settings that fleets were deployed under, each read once.
+#[derive(Default)]
+struct Calendars(BTreeMap<Option<String>, Option<Settings>>);
+
+impl Calendars {
+    async fn frozen(
+        &mut self,
+        store: &dyn Store,
+        fleet: &FleetId,
+        current: Option<&Deployed>,
+        now: Timestamp,
+    ) -> Option<FrozenView> {
+        let origin = load_run(store, &current?.run).await.ok()?.origin;
+        let known =
+            self.0.entry(origin.settings_path.clone()).or_insert_with(|| super::settings(&origin).ok());
+        let frozen = frozen(known.as_ref()?, &fleet.environment, now)?;
+        Some(FrozenView { until: frozen.until, reason: frozen.reason })
+    }
+}
+
+impl LockView {
+    fn new(lock: &Lock) -> Self {
+        Self { actor: lock.actor.name.clone(), reason: lock.reason.clone(), at: lock.at }
+    }
+}
+
+impl QuarantineView {
+    fn new(image: &ImageId, why: &Quarantine) -> Self {
+        let Quarantine { name, actor, reason, at } = why.clone();
+        Self { image: image.clone(), name, actor: actor.name, reason, at }
+    }
 }
 
 async fn instances(cloud: &Cloud, fleet: &FleetId) -> Result<Vec<InstanceView>, cloud::Error> {

@@ -21,6 +21,7 @@ use crate::run::approval::Policy;
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::Waits;
 use crate::run::event::{Actor, Origin, Shipment};
+use crate::run::lanes::Lanes;
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
@@ -36,6 +37,8 @@ mod observe;
 mod policy;
 mod slots;
 mod take_up;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use acts::Target;
@@ -223,7 +226,31 @@ impl Engine {
     /// Every fleet that was not taken down.
     pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
         let driven = |run: &RunId| self.handle(run).is_some();
-        fleets::list(self.store().as_ref(), &self.0.parts.cloud, driven).await
+        let (store, cloud, now) = (self.store().as_ref(), &self.0.parts.cloud, self.0.parts.clock.now());
+        fleets::list(store, cloud, now, driven, self.waiting().await).await
+    }
+
+    /// Which driven runs wait for which environments, and why.
+    async fn waiting(&self) -> Vec<fleets::Waiting> {
+        let mut driven: Vec<(RunId, Handle)> =
+            self.0.runs().iter().map(|(run, handle)| (run.clone(), handle.clone())).collect();
+        driven.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut waiting = Vec::new();
+        for (run, handle) in driven {
+            let stands = |lanes: &Lanes| {
+                let places = lanes.standing(run.number).map(|standing| &standing.places);
+                places.is_some_and(|places| places.values().any(|stand| stand.waits()))
+            };
+            if !self.0.lanes.ask(&run.pipeline, stands) {
+                continue;
+            }
+            for stage in handle.view().await.map(|view| view.stages).unwrap_or_default() {
+                if let (Some(environment), Some(reason)) = (stage.environment, stage.waiting_for) {
+                    waiting.push(fleets::Waiting { run: run.clone(), environment, reason });
+                }
+            }
+        }
+        waiting
     }
 
     /// Takes a fleet down. `say` is told what happens.

@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    async fn drive_all(&self) -> Result<(), Error> {
+    pub(super) async fn drive_all(&self) -> Result<(), Error> {
         let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
         let mut rows = self.store().runs(&unfinished).await?;
         // Those that came first are in their place before later ones look whom they follow.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Error;
 use super::drive::{Driver, End, Input, STORE_PAUSE};
+use super::observe;
 use super::slots::Slot;
-use super::{Error, is_outdated, observe};
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
 use crate::run::command::{self, Act};
@@ -129,7 +130,7 @@ impl Driver {
         let mut outdated = Vec::new();
         for request in &input.requests {
             if let Act::Promote { environment } = &request.act
-                && is_outdated(self.shared.parts.store.as_ref(), &self.state, environment).await?
+                && self.is_outdated(environment).await?
             {
                 outdated.push(environment.clone());
             }

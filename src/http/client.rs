@@ -17,12 +17,13 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::fleets;
 pub use super::peer::AddressError;
 use super::peer::Peer;
 use super::pipelines;
 use super::runs::{Filter, Order};
-use super::{Acted, FleetDown, FleetList, HolderView, Problem, RunList, SOCKET, Submission};
+use super::{Acted, FleetDown, FleetList, HolderView, Lifted, Locked, Problem, RunList, SOCKET, Submission};
+use super::{acts, fleets};
+use crate::engine::Target;
 use crate::ids::{FleetId, PipelineName, RunId, StepId};
 use crate::intake::{DeliveryList, DeliveryView, PipelineList};
 use crate::ipc;
@@ -223,6 +224,39 @@ impl Client {
         })))
     }
 
+    /// Creates the run that takes a fleet back to what it ran before; the holder drives it.
+    pub async fn rollback(&self, fleet: &FleetId, actor: &Actor, reason: &str) -> Result<RunView, Error> {
+        let path = format!("/api/v1/fleets/{}/{}/rollback", fleet.environment, fleet.service);
+        self.order(&path, actor, reason).await
+    }
+
+    /// Lets no run enter until somebody unlocks it.
+    pub async fn lock(&self, target: &Target, actor: &Actor, reason: &str) -> Result<Locked, Error> {
+        self.order(&format!("{}/lock", place(target)), actor, reason).await
+    }
+
+    /// Lets runs enter again.
+    pub async fn unlock(&self, target: &Target, actor: &Actor) -> Result<Locked, Error> {
+        self.order(&format!("{}/unlock", place(target)), actor, "").await
+    }
+
+    /// Allows an image again that is in quarantine; `image` is its id or name.
+    pub async fn lift(
+        &self,
+        service: &PipelineName,
+        image: &str,
+        actor: &Actor,
+        reason: &str,
+    ) -> Result<Lifted, Error> {
+        let image = escaped(image);
+        self.order(&format!("/api/v1/services/{service}/images/{image}/lift"), actor, reason).await
+    }
+
+    async fn order<T: DeserializeOwned>(&self, path: &str, actor: &Actor, reason: &str) -> Result<T, Error> {
+        let (actor, reason) = (self.said(actor), reason.to_owned());
+        self.post(path, &acts::Order { actor, reason }).await
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let request = self.request(Method::GET, path, Bytes::new());
         self.in_time(self.answer(request?)).await
@@ -314,6 +348,13 @@ impl Client {
     }
 }
 
+fn place(target: &Target) -> String {
+    match target {
+        Target::Environment(environment) => format!("/api/v1/environments/{environment}"),
+        Target::Fleet(fleet) => format!("/api/v1/fleets/{}/{}", fleet.environment, fleet.service),
+    }
+}
+
 fn path(run: &RunId, rest: &str) -> String {
     format!("/api/v1/runs/{run}{rest}")
 }
@@ -370,4 +411,13 @@ impl Events {
 fn end_of_event(held: &[u8], searched: usize) -> Option<usize> {
     let rest = held.get(searched..)?;
     rest.windows(2).position(|pair| pair == b"\n\n").map(|at| searched + at + 2)
+}
+
+/// A piece of a path, with all but what never means anything there escaped (RFC 3986, section 2.3).
+fn escaped(piece: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    piece.bytes().map(escape).collect()
 }

@@ -27,6 +27,7 @@ use crate::run::view::RunView;
 pub mod client;
 
 mod access;
+mod acts;
 mod changes;
 mod deliveries;
 mod extract;
@@ -105,6 +106,23 @@ pub struct FleetList {
 pub struct FleetDown {
     /// What happened meanwhile, a line each.
     pub said: Vec<String>,
+}
+
+/// What somebody locked or unlocked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Locked {
+    /// `ENV` or `ENV/SERVICE`.
+    pub target: String,
+    pub locked: bool,
+}
+
+/// An image that may be used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Lifted {
+    /// As it was asked for.
+    pub image: String,
+    /// In whose journals its quarantine stood.
+    pub fleets: Vec<String>,
 }
 
 /// Who holds the data directory.

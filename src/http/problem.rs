@@ -125,6 +125,9 @@ impl From<engine::Error> for Problem {
             Error::Refused(Refusal::Replay(
                 replay::Refusal::Twice { .. } | replay::Refusal::Value { .. },
             )) => Self::request(error),
+            Error::Refused(Refusal::NotAllowed { .. }) => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", "Not by you", error)
+            }
             Error::Refused(_) | Error::Held { .. } | Error::NotNow(_) => {
                 Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
             }

@@ -10,7 +10,8 @@ use utoipa_axum::routes;
 
 use super::guard::{self, Guard};
 use super::{
-    Api, BODY_LIMIT, Problem, deliveries, fleets, frame, health, logs, openapi, pipelines, runs, webhooks,
+    Api, BODY_LIMIT, Problem, acts, deliveries, fleets, frame, health, logs, openapi, pipelines, runs,
+    webhooks,
 };
 use crate::github;
 
@@ -29,6 +30,12 @@ fn prompt() -> OpenApiRouter<Api> {
         .routes(routes!(runs::act))
         .routes(routes!(runs::resume))
         .routes(routes!(fleets::list))
+        .routes(routes!(acts::rollback))
+        .routes(routes!(acts::lock_fleet))
+        .routes(routes!(acts::unlock_fleet))
+        .routes(routes!(acts::lock_environment))
+        .routes(routes!(acts::unlock_environment))
+        .routes(routes!(acts::lift))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
         .routes(routes!(pipelines::list))

@@ -20,7 +20,7 @@ use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, chang
 use crate::config::Settings;
 use crate::ids::PipelineName;
 use crate::run::command::Act;
-use crate::run::event::Origin;
+use crate::run::event::{Origin, Trigger};
 use crate::run::view::{RunView, Status};
 use crate::store::RunFilter;
 use crate::store::hold::Hold;
@@ -123,6 +123,9 @@ pub(super) async fn submit(
     Body(submission): Body<Submission>,
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
     let mut origin = submission.origin;
+    if matches!(origin.trigger, Trigger::Rollback { .. }) || origin.image.is_some() {
+        return Err(Problem::request("a rollback is asked of its fleet: it brings no image along"));
+    }
     origin.actor = caller.actor(Some(&origin.actor.name))?;
     if let Some(settings) = api.engine.settings() {
         by_these_settings(&origin, &settings)?;

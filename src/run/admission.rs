@@ -257,3 +257,6 @@ fn older(facts: &Facts) -> Option<Verdict> {
     };
     Some(Verdict::Ask { why, back: known.rollback || newer.is_some() })
 }
+
+#[cfg(test)]
+mod tests;

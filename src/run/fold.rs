@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{Cause, Failure, Inputs, RunEvent};
+use super::event::{Cause, Failure, Inputs, RunEvent, Trigger};
 use super::replay::Replay;
 use super::state::{
     AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState, Superseded,
@@ -16,6 +17,10 @@ use super::state::{
 use crate::ids::{EnvironmentName, ImageId, StageName};
 use crate::pipeline::graph::Graph;
 use crate::pipeline::model::{Kind, RetryOn};
+
+/// A rollback that has not ended by then is stopped, and leaves the fleet in a safe state: half an hour
+/// is several times what a fleet of dozens takes with minutes to drain.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// An event that cannot follow what happened before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +64,13 @@ impl RunState {
     /// The state after the journal's first event.
     pub fn begin(at: Timestamp, first: &RunEvent) -> Result<Self, Illegal> {
         let RunEvent::Created { run, origin } = first else { return Err(Illegal::NoBeginning) };
-        let pipeline = crate::pipeline::read(&origin.pipeline, &origin.pipeline_path)
-            .map_err(|problems| Illegal::Pipeline(problems.to_string()))?;
+        let pipeline = match &origin.trigger {
+            Trigger::Rollback { environment, .. } => {
+                crate::pipeline::rollback(&run.pipeline, environment, ROLLBACK_TIMEOUT)
+            }
+            _ => crate::pipeline::read(&origin.pipeline, &origin.pipeline_path)
+                .map_err(|problems| Illegal::Pipeline(problems.to_string()))?,
+        };
         let graph = Graph::new(&pipeline);
         let count = pipeline.stages.len();
         let unmet: Vec<u32> = (0..count).map(|i| graph.needs(i).len() as u32).collect();

@@ -27,6 +27,13 @@ pub enum Stand {
     Left,
 }
 
+impl Stand {
+    /// Whether the run is there and not inside.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::AtGate | Self::Queued | Self::Wants)
+    }
+}
+
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
@@ -216,3 +223,6 @@ impl Lane {
         [(&mut self.reached, reached), (&mut self.admitted, admitted), (&mut self.coming, coming)]
     }
 }
+
+#[cfg(test)]
+mod tests;

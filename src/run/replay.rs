@@ -410,7 +410,8 @@ impl RunState {
     /// Makes the indexes anew from the phases of the stages alone.
     pub fn reindex(&mut self) {
         let count = self.stages.len();
-        let mut index = Indexes { unmet: vec![0; count], ..Indexes::default() };
+        let started = self.stages.iter().any(|stage| !stage.attempts.is_empty());
+        let mut index = Indexes { unmet: vec![0; count], started, ..Indexes::default() };
         let graph = self.graph.clone();
         for i in graph.order() {
             let settled = |need: &&usize| self.stages[**need].phase.is_final() && index.unmet[**need] == 0;

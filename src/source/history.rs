@@ -1,11 +1,12 @@
 //! What the cache knows of commits.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use git2::{ErrorCode, Oid, Repository, Sort};
 
 use super::cache::{Cache, FETCHED_HEAD, Head, oid};
-use super::{Between, COMMITS_LIMIT, Error, FILES_LIMIT, Since, Want};
+use super::{AUTHORED_LIMIT, Between, COMMITS_LIMIT, Error, FILES_LIMIT, Since, Want};
 use crate::ids::CommitSha;
 use crate::run::event::{Commit, ShippedCommit};
 
@@ -165,16 +166,21 @@ pub(super) fn between(cache: &Cache, from: &CommitSha, to: &CommitSha) -> Result
         walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
         walk.push(newer.id())?;
         walk.hide(older.id())?;
-        let commits = walk.take(COMMITS_LIMIT).collect::<Result<_, _>>()?;
+        let commits = walk.take(AUTHORED_LIMIT).collect::<Result<_, _>>()?;
         let diff = repository.diff_tree_to_tree(Some(&older.tree()?), Some(&newer.tree()?), None)?;
         let files = diff.deltas().take(FILES_LIMIT).filter_map(|delta| path(&delta)).collect();
         let rollback = older.id() != newer.id() && repository.graph_descendant_of(older.id(), newer.id())?;
         Ok((commits, files, rollback))
     };
     let (ids, files, rollback) = read().map_err(|error| cache.unreadable(error.message()))?;
-    let mut commits = Vec::with_capacity(ids.len());
+    let mut commits = Vec::with_capacity(ids.len().min(COMMITS_LIMIT));
+    let mut authors = BTreeSet::new();
     for id in ids {
         let commit = repository.find_commit(id).map_err(|error| cache.unreadable(error.message()))?;
+        authors.insert(author(&commit));
+        if commits.len() == COMMITS_LIMIT {
+            continue;
+        }
         let subject = commit.message_bytes().split(|byte| *byte == b'\n').find(|line| !line.is_empty());
         commits.push(ShippedCommit {
             sha: sha(cache, id)?,
@@ -182,7 +188,7 @@ pub(super) fn between(cache: &Cache, from: &CommitSha, to: &CommitSha) -> Result
             subject: text(subject.unwrap_or_default()).trim().to_owned(),
         });
     }
-    Ok(Between { commits, files, rollback })
+    Ok(Between { commits, authors: authors.into_iter().collect(), files, rollback })
 }
 
 pub(super) fn changed(cache: &Cache, since: &Since, to: &CommitSha) -> Result<Vec<String>, Error> {

@@ -84,6 +84,9 @@ pub enum Since {
 pub struct Between {
     /// In `to` and not in `from`, newest first; at most [`COMMITS_LIMIT`].
     pub commits: Vec<ShippedCommit>,
+    /// Everybody who wrote one of them, `Name <address>`, also beyond the first [`COMMITS_LIMIT`]; of
+    /// the newest [`AUTHORED_LIMIT`].
+    pub authors: Vec<String>,
     /// Paths that differ, in order; at most [`FILES_LIMIT`].
     pub files: Vec<String>,
     /// `to` is an ancestor of `from`.
@@ -93,6 +96,8 @@ pub struct Between {
 /// Limits of [`Between`]: what a person still reads before promoting.
 pub const COMMITS_LIMIT: usize = 100;
 pub const FILES_LIMIT: usize = 500;
+/// Commits whose authors are looked up: years of a busy repository, read in about a second.
+pub const AUTHORED_LIMIT: usize = 100_000;
 
 /// The sources that a data directory knows.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::deploy::allowed;
 use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::upload::failed;
 use super::workspace::{Workspaces, blocking, make};
@@ -17,7 +18,7 @@ use super::{Attempt, Next, Stage, Step, Work};
 use crate::artifact::Shelf;
 use crate::cloud::{BuildRequest, Compute, ImageRecord, ImageRequest, Parent, Provisioning, Tags};
 use crate::ids::{ArtifactName, Digest, FleetId, ImageId};
-use crate::journal::load_fleet;
+use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::{self, Base, Kind};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
 use crate::runner;
@@ -183,6 +184,9 @@ impl Bake {
         .await?;
         let key = key(bake, parent.as_ref(), base.as_ref(), artifacts, &files);
         let found = self.compute.find_image(&key).await.map_err(failed)?.map(as_recorded);
+        if let Some(found) = &found {
+            allowed(self.store.as_ref(), &work.id.run.pipeline, &found.id).await?;
+        }
         Ok(Recipe { parent, base, files, key, found })
     }
 
@@ -191,13 +195,21 @@ impl Bake {
     async fn parent(&self, work: &Work, bake: &model::Bake) -> Result<Option<ImageId>, Failure> {
         let Some(environment) = &bake.from else { return Ok(None) };
         if let Some(before) = &work.baked {
+            if let Some(parent) = &before.parent {
+                allowed(self.store.as_ref(), &work.id.run.pipeline, parent).await?;
+            }
             return Ok(before.parent.clone());
         }
         let fleet = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
         let fleet = load_fleet(self.store.as_ref(), &fleet)
             .await
             .map_err(|error| Failure::infrastructure(error.to_string()))?;
-        Ok(fleet.current.map(|current| current.image.id))
+        let Some(image) = fleet.current.map(|current| current.image.id) else { return Ok(None) };
+        // Nothing is built upon it: then the base is as good a beginning as it was the first time.
+        let quarantined = quarantine(self.store.as_ref(), &work.id.run.pipeline, &image)
+            .await
+            .map_err(|error| Failure::infrastructure(error.to_string()))?;
+        Ok(Some(image).filter(|_| quarantined.is_none()))
     }
 
     /// Launches the builder, and answers where the provision commands run.

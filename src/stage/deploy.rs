@@ -16,8 +16,8 @@ use super::upload::failed;
 use super::{Attempt, Next, Stage, Step, Work};
 use crate::cloud::{Cloud, Listener};
 use crate::config::{self, Promotion, Settings};
-use crate::ids::{FleetId, InstanceId};
-use crate::journal::load_fleet;
+use crate::ids::{FleetId, ImageId, InstanceId, PipelineName};
+use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::Kind;
 use crate::rollout::{self, Desired, Direction, End, Move, Progress, Traffic};
 use crate::run::decide::Stop;
@@ -67,6 +67,8 @@ impl Stage for Deploy {
         };
         let key = work.id.key();
         if recorded.rollout.as_ref().is_none_or(|rollout| rollout.key != key) {
+            // Somebody may have found out about the image since the run was let in.
+            allowed(self.store.as_ref(), &id.service, &image.id).await?;
             let event = FleetEvent::RolloutStarted {
                 run: work.id.run.clone(),
                 stage: work.id.stage.clone(),
@@ -321,6 +323,18 @@ pub fn fleet_settings<'a>(settings: &'a Settings, id: &FleetId) -> Option<(Liste
     let listener =
         Listener { fleet: id.clone(), port: fleet.port, health: fleet.health.clone(), drain: fleet.drain };
     Some((listener, fleet))
+}
+
+/// Whether nobody put the image in quarantine.
+pub(super) async fn allowed(
+    store: &dyn Store,
+    service: &PipelineName,
+    image: &ImageId,
+) -> Result<(), Failure> {
+    match quarantine(store, service, image).await.map_err(lost)? {
+        Some(quarantine) => Err(Failure::policy(quarantine.refusal(service))),
+        None => Ok(()),
+    }
 }
 
 fn no_fleet(id: &FleetId) -> Failure {

@@ -57,9 +57,10 @@ fn whoever_followed_takes_over_when_the_holder_is_killed() {
     let ended = world.until("shop/2", "it waits or ends", |run| run["status"] != "running");
     assert_ne!(ended["status"], "failed", "{ended:#}");
     second.ended().with(0);
-    // The first one held nothing, so nobody waited for it.
-    world.resume("shop/1").ended().with(0);
-    assert_eq!(world.fleet("production")["commit"], world.show("shop/1")["commit"]);
+    // The first one held nothing, so nobody waited for it; and what it brings came before what runs.
+    world.resume("shop/1").ended().with(1).says(&["shop/1 was superseded by shop/2"]);
+    assert_eq!(world.show("shop/1")["superseded_by"], "shop/2");
+    assert_eq!(world.fleet("production")["commit"], world.show("shop/2")["commit"]);
     world.end();
 }
 

@@ -123,7 +123,15 @@ fn promoting_what_is_older_is_called_going_back() {
     let second = world.ship();
     let older = text(&first["commit"]);
     let driver = world.run(&["--commit", older]);
-    let view = world.until("shop/3", "it comes to the gate", |view| view["status"] == "waiting");
+    // Nothing older goes in by itself, not even where nobody asks for a promotion.
+    let why = "its commit is older than what staging runs: promoting it takes staging back";
+    let sentence =
+        format!("waiting for somebody to promote it to staging: windlass promote shop/3 staging ({why})");
+    world.until("shop/3", "it asks for staging", |view| view["waiting_for"] == *sentence);
+    world.windlass(&["promote", "shop/3", "staging"]).with(0).says(&["this takes staging back"]);
+    let at_production =
+        |view: &Value| view["waiting_for"].as_str().is_some_and(|why| why.contains("production"));
+    let view = world.until("shop/3", "it comes to the gate", at_production);
     assert_eq!(gate(&view)["ships"]["rollback"], true, "{:#}", gate(&view));
     assert_eq!(gate(&view)["ships"]["running_commit"], second["commit"]);
     driver.says("this takes production back");

@@ -11,6 +11,7 @@ mod delivery;
 mod documents;
 mod faults;
 mod gates;
+mod queue;
 mod replays;
 mod rollouts;
 mod server;

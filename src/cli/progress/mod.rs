@@ -131,6 +131,10 @@ pub fn ending(view: &RunView, place: &str) -> String {
             let by = view.cancelled_by.as_deref().map(|by| format!(" by {}", text::clean(by)));
             format!("{run} was {style}cancelled{style:#}{} after {took}", by.unwrap_or_default())
         }
+        Status::Superseded => {
+            let by = view.superseded_by.as_ref().map(|by| format!(" by {by}"));
+            format!("{run} was {style}superseded{style:#}{} after {took}", by.unwrap_or_default())
+        }
         status => format!("{run} is {}", status.as_str()),
     }
 }
