@@ -27,7 +27,9 @@ pub fn json<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<Cow<'a, [u
         "application/x-www-form-urlencoded" => Cow::Owned(payload(body).ok_or(BodyError::NoPayload)?),
         _ => return Err(BodyError::Kind(kind.chars().take(100).collect())),
     };
-    serde_json::from_slice::<serde::de::IgnoredAny>(&json)
+    // What is skipped is not looked at as text, so that is asked first.
+    let text = std::str::from_utf8(&json).map_err(|error| BodyError::NotJson(error.to_string()))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map_err(|error| BodyError::NotJson(error.to_string()))?;
     Ok(json)
 }

@@ -48,7 +48,7 @@ pub async fn run(shared: Arc<Shared>, mut arriving: mpsc::UnboundedReceiver<Job>
             },
             Some(done) = lanes.tasks.join_next() => {
                 if let Ok((lane, key)) = done {
-                    lanes.next(lane, &key);
+                    lanes.next(lane, &key).await;
                 }
             }
         }
@@ -61,6 +61,8 @@ struct Lanes {
     waiting: HashMap<String, VecDeque<Job>>,
     /// All that is in a lane.
     known: HashSet<DeliveryKey>,
+    /// What was asked for again while it was in a lane.
+    again: HashMap<DeliveryKey, Job>,
     tasks: JoinSet<(String, DeliveryKey)>,
     permits: Arc<Semaphore>,
 }
@@ -71,6 +73,7 @@ impl Lanes {
             shared,
             waiting: HashMap::new(),
             known: HashSet::new(),
+            again: HashMap::new(),
             tasks: JoinSet::new(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
@@ -78,6 +81,7 @@ impl Lanes {
 
     async fn take(&mut self, job: Job) {
         if self.known.contains(&job.key) {
+            self.again.insert(job.key.clone(), job);
             return;
         }
         let Some((_, work)) = pending(&self.shared, &job.key).await else { return };
@@ -106,11 +110,15 @@ impl Lanes {
         });
     }
 
-    fn next(&mut self, lane: String, done: &DeliveryKey) {
+    async fn next(&mut self, lane: String, done: &DeliveryKey) {
         self.known.remove(done);
         match self.waiting.get_mut(&lane).and_then(VecDeque::pop_front) {
             Some(job) => self.begin(lane, job),
             None => drop(self.waiting.remove(&lane)),
+        }
+        // What was settled meanwhile is not pending, and not taken.
+        if let Some(job) = self.again.remove(done) {
+            self.take(job).await;
         }
     }
 }
@@ -125,7 +133,7 @@ async fn pending(shared: &Shared, key: &DeliveryKey) -> Option<(Delivery, Work)>
 
 /// Handles a delivery until it is settled.
 async fn work_off(shared: &Shared, job: Job, permits: &Semaphore) {
-    let Some((mut delivery, work)) = pending(shared, &job.key).await else { return };
+    let Some((delivery, work)) = pending(shared, &job.key).await else { return };
     let since = job.since.unwrap_or(delivery.received_at);
     let mut pause = PAUSE.0;
     loop {
@@ -148,16 +156,13 @@ async fn work_off(shared: &Shared, job: Job, permits: &Semaphore) {
             DeliveryStatus::Pending => tracing::warn!(delivery = %id, "it is tried again: {reason}"),
             _ => tracing::info!(delivery = %id, runs = ?settlement.runs, "the delivery is handled. {reason}"),
         }
-        if settlement != delivery.settlement {
-            let settle =
-                || async { shared.engine.store().settle_delivery(&delivery.key, settlement.clone()).await };
-            surely(settle).await;
-            shared.settled.send_modify(|count| *count += 1);
-        }
+        let settle =
+            || async { shared.engine.store().settle_delivery(&delivery.key, settlement.clone()).await };
+        surely(settle).await;
+        shared.settled.send_modify(|count| *count += 1);
         if settlement.status != DeliveryStatus::Pending {
             return;
         }
-        delivery.settlement = settlement;
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
             () = sooner => {}

@@ -187,13 +187,10 @@ impl Intake {
         if before.body.is_none() {
             return Err(AgainError::Dropped(id.to_owned()));
         }
-        if before.settlement.status == DeliveryStatus::Pending {
-            shared.sooner.notify_waiters();
-        } else {
-            let pending =
-                Settlement { status: DeliveryStatus::Pending, reason: None, runs: before.settlement.runs };
-            store.settle_delivery(&before.key, pending).await?;
-        }
+        let pending =
+            Settlement { status: DeliveryStatus::Pending, reason: None, runs: before.settlement.runs };
+        store.settle_delivery(&before.key, pending).await?;
+        shared.sooner.notify_waiters();
         let _ = shared.jobs.send(Job { key: before.key, since: Some(shared.clock.now()) });
         let deadline = tokio::time::sleep(PATIENCE);
         tokio::pin!(deadline);

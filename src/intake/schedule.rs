@@ -106,6 +106,7 @@ async fn consider(
             (Receipt::New, Some(reason)) => {
                 let (status, reason) = (DeliveryStatus::Ignored, Some(reason));
                 store.settle_delivery(&key, Settlement { status, reason, runs: Vec::new() }).await?;
+                shared.settled.send_modify(|count| *count += 1);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::engine::{Parts as EngineParts, Slots, Surveyor};
 use crate::ids::{CommitSha, PipelineName};
 use crate::run::event::{Actor, Origin, RunEvent, Shipment, Trigger};
 use crate::store::memory::Memory;
-use crate::store::{DeliveryKey, Event, NewDelivery, Receipt, RunFilter, Store};
+use crate::store::{DeliveryKey, Event, Inbox, NewDelivery, Receipt, RunFilter, Store};
 
 const SECRET: &str = "a secret for tests";
 
