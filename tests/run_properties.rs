@@ -289,7 +289,7 @@ impl<'a> World<'a> {
             _ => Selection::Failed,
         };
         let act = Act::Replay { selection, edits: Vec::new() };
-        match carry_out(&self.state, &act, &Actor::unverified("octocat")) {
+        match carry_out(&self.state, &act, &Actor::unverified("octocat"), &Policy::default()) {
             Ok(events) => events.into_iter().for_each(|event| self.record(event)),
             Err(Refusal::Replay(_)) => {}
             Err(refusal) => panic!("{refusal}"),
