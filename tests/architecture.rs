@@ -32,7 +32,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "log", "source", "runner",
         ],
     ),
-    ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),
+    (
+        "engine",
+        &["ids", "clock", "pipeline", "run", "rollout", "cloud", "config", "store", "journal", "stage"],
+    ),
     ("http", &["ids", "clock", "ipc", "pipeline", "run", "store", "journal", "log", "engine"]),
     (
         "app",

@@ -50,9 +50,11 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let pages =
         tokio::spawn(http::serve_tcp(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
     house.engine.drive_all().await?;
+    let keeper = house.engine.keep_fleets(settings);
     anstream::println!("windlass serves {} at http://{address}", house.data.display());
     signals.asked().await;
     shutdown.cancel();
+    drop(keeper);
     let _ = tokio::time::timeout(FAREWELL, async { tokio::join!(serving, pages) }).await;
     house.close().await?;
     Ok(Exit::Good)

@@ -30,6 +30,7 @@ pub enum Operation {
     Launch,
     Instances,
     Terminate,
+    Ended,
     PutListener,
     RemoveListener,
     Register,
@@ -241,6 +242,9 @@ impl<T: Compute + ?Sized> Compute for Faulty<T> {
     }
     async fn terminate(&self, id: &InstanceId) -> Result<(), Error> {
         self.faults.through(Operation::Terminate, || self.inner.terminate(id)).await
+    }
+    async fn ended(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error> {
+        self.faults.through(Operation::Ended, || self.inner.ended(running, patience)).await
     }
 }
 

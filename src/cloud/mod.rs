@@ -180,6 +180,9 @@ pub trait Compute: Send + Sync {
     async fn instances(&self, fleet: &FleetId) -> Result<Vec<Instance>, Error>;
     /// Ends an instance; answers when it is gone. One that is gone already is fine.
     async fn terminate(&self, id: &InstanceId) -> Result<(), Error>;
+    /// Returns when one of these does not run any more, at once where that is so already; at the
+    /// latest after `patience`.
+    async fn ended(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error>;
 }
 
 /// How a fleet is reached and how its health is asked for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, keeper};
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud, InstanceState, TargetState};
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
@@ -42,6 +42,9 @@ pub struct FleetView {
     pub rollout: Option<RolloutView>,
     /// Runs that wait, and for what.
     pub waiting: Vec<String>,
+    /// Why it is not kept as it should be, for people.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +102,7 @@ pub async fn list(
                 started_at: rollout.started_at,
             }),
             waiting: Vec::new(),
+            trouble: keeper::put_off(&state.keeping),
             service: row.fleet.service,
             environment: row.fleet.environment,
         });
@@ -171,6 +175,9 @@ pub async fn down(
             return Err(Error::Held { fleet: fleet.clone(), holder: holder.clone() });
         }
     }
+    // From here on nobody keeps it alive.
+    let event = FleetEvent::DownStarted { actor: actor.clone() };
+    store.append(vec![fleet_append(fleet, state.sequence, vec![(clock.now(), event)])]).await?;
     let targets = cloud.balancer.targets(fleet).await.map_err(Error::Cloud)?;
     let ids: Vec<InstanceId> = targets.into_iter().map(|target| target.id).collect();
     if !ids.is_empty() {
@@ -193,6 +200,6 @@ pub async fn down(
     cloud.balancer.remove_listener(fleet).await.map_err(Error::Cloud)?;
     let now = clock.now();
     let event = FleetEvent::Ended { actor };
-    store.append(vec![fleet_append(fleet, state.sequence, vec![(now, event)])]).await?;
+    store.append(vec![fleet_append(fleet, state.sequence + 1, vec![(now, event)])]).await?;
     Ok(())
 }

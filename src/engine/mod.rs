@@ -26,9 +26,11 @@ use crate::store::{self, NewRun, RunFilter, Store};
 
 mod drive;
 pub mod fleets;
+mod keeper;
 mod slots;
 mod turn;
 
+pub use keeper::Keeper;
 pub use slots::Slots;
 
 impl From<store::Error> for Error {
@@ -89,6 +91,12 @@ struct Shared {
     runs: Mutex<HashMap<RunId, Handle>>,
     /// A fleet was let go of: whoever waits for one looks again.
     released: Notify,
+    /// Counts up when the journal of a fleet was written.
+    fleets: watch::Sender<u64>,
+    /// Held by whoever acts on a fleet outside rollouts.
+    acting: Mutex<HashMap<FleetId, Arc<tokio::sync::Mutex<()>>>>,
+    /// What there is to say of fleets that are not kept as they should be.
+    troubles: Mutex<BTreeMap<FleetId, String>>,
 }
 
 /// What is known of a run that is being driven.
@@ -108,7 +116,14 @@ struct Request {
 
 impl Engine {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared { parts, runs: Mutex::default(), released: Notify::new() }))
+        Self(Arc::new(Shared {
+            parts,
+            runs: Mutex::default(),
+            released: Notify::new(),
+            fleets: watch::Sender::new(0),
+            acting: Mutex::default(),
+            troubles: Mutex::default(),
+        }))
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -178,13 +193,24 @@ impl Engine {
     /// Every fleet that was not taken down.
     pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
         let driven = |run: &RunId| self.handle(run).is_some();
-        fleets::list(self.store().as_ref(), &self.0.parts.cloud, driven).await
+        let mut views = fleets::list(self.store().as_ref(), &self.0.parts.cloud, driven).await?;
+        let troubles = self.0.troubles();
+        for view in &mut views {
+            let fleet = FleetId::new(view.service.clone(), view.environment.clone());
+            view.trouble = troubles.get(&fleet).cloned().or(view.trouble.take());
+        }
+        Ok(views)
     }
 
     /// Takes a fleet down. `say` is told what happens.
     pub async fn down(&self, fleet: &FleetId, actor: Actor, say: impl FnMut(String)) -> Result<(), Error> {
         let parts = &self.0.parts;
-        fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await
+        let acting = self.0.fleet_lock(fleet);
+        let _acting = acting.lock().await;
+        let done =
+            fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await;
+        self.0.fleet_written();
+        done
     }
 
     /// The run as it is now.
@@ -277,6 +303,20 @@ impl Handle {
 impl Shared {
     fn runs(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Handle>> {
         self.runs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, BTreeMap<FleetId, String>> {
+        self.troubles.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn fleet_lock(&self, fleet: &FleetId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.acting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        locks.entry(fleet.clone()).or_default().clone()
+    }
+
+    /// The journal of a fleet was written: whoever keeps fleets looks again.
+    fn fleet_written(&self) {
+        self.fleets.send_modify(|revision| *revision = revision.wrapping_add(1));
     }
 }
 

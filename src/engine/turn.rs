@@ -73,6 +73,9 @@ impl Driver {
                 End::Survey { environment, .. } => drop(self.surveys.remove(&environment)),
             }
         }
+        if !draft.fleets.is_empty() {
+            self.shared.fleet_written();
+        }
         if draft.fleets.values().flatten().any(|(_, event)| matches!(event, FleetEvent::Released { .. })) {
             self.shared.released.notify_waiters();
         }

@@ -23,9 +23,11 @@ use jiff::Timestamp;
 
 use crate::ids::{Digest, InstanceId};
 
+mod keep;
 mod plan;
 mod words;
 
+pub use keep::{Kept, keep};
 pub use plan::plan;
 
 /// An instance and what the balancer says of it, joined.

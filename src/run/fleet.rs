@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::environment::Lock;
-use super::event::{Actor, FleetEvent, Image, Release, RolloutEnd};
+use super::event::{Actor, FleetEvent, Image, Relaunch, Release, RolloutEnd};
 use crate::ids::{ImageId, Key, RunId, StageName};
 
 /// Everything recorded of a fleet. What its instances do right now is observed, not recorded.
@@ -21,10 +21,32 @@ pub struct FleetState {
     pub current: Option<Deployed>,
     /// What it ran before that, newest last.
     pub history: Vec<Deployed>,
+    /// How it was kept alive since its last rollout.
+    pub keeping: Keeping,
+    /// Somebody has begun to take it down.
+    pub taken_down: bool,
     /// Somebody holds it: no run enters.
     pub lock: Option<Lock>,
     /// Images that were quarantined here and not lifted since; they hold for the service everywhere.
     pub quarantined: BTreeMap<ImageId, Quarantine>,
+}
+
+/// How a fleet was kept alive since its last rollout.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// What the last repair launched.
+    pub launches: Vec<Relaunch>,
+    /// So many repairs in a row came to nothing.
+    pub strikes: u32,
+    /// The next repair is put off.
+    pub backoff: Option<Backoff>,
+}
+
+/// Why and until when a repair is put off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    pub until: Timestamp,
+    pub reason: String,
 }
 
 /// Why an image must not be deployed or built upon.
@@ -85,6 +107,8 @@ impl FleetState {
                 }
             }
             FleetEvent::RolloutStarted { run, stage, attempt, key, image, release, size, reference } => {
+                self.keeping = Keeping::default();
+                self.taken_down = false;
                 let to = Deployed {
                     image: (**image).clone(),
                     release: release.clone(),
@@ -115,7 +139,18 @@ impl FleetState {
                     self.history.push(before);
                 }
             }
+            FleetEvent::RepairStarted { launches, strikes } => {
+                self.keeping = Keeping { launches: launches.clone(), strikes: *strikes, backoff: None };
+            }
+            FleetEvent::BackedOff { until, strikes, reason } => {
+                self.keeping.strikes = *strikes;
+                self.keeping.backoff = Some(Backoff { until: *until, reason: reason.clone() });
+            }
+            FleetEvent::Recovered => (self.keeping.strikes, self.keeping.backoff) = (0, None),
+            FleetEvent::DownStarted { .. } => self.taken_down = true,
             FleetEvent::Ended { .. } => {
+                self.taken_down = false;
+                self.keeping = Keeping::default();
                 self.rollout = None;
                 if let Some(before) = self.current.take() {
                     self.history.push(before);
@@ -131,6 +166,11 @@ impl FleetState {
             }
             FleetEvent::Unlocked { .. } => self.lock = None,
         }
+    }
+
+    /// Whether it was taken down, and nothing was rolled out to it since.
+    pub fn is_down(&self) -> bool {
+        self.rollout.is_none() && self.current.is_none() && self.holder.is_none()
     }
 
     /// Whether a rollout was started and its end is not recorded.

@@ -95,41 +95,9 @@ impl<'a> Fleet<'a> {
 
     /// The fleet as it is now.
     pub async fn observe(&mut self) -> Result<Observed, Failure> {
-        let instances = patiently(|| self.cloud.compute.instances(&self.id)).await?;
-        let targets = patiently(|| self.cloud.balancer.targets(&self.id)).await?;
-        let now = Timestamp::now();
-        self.instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
-        // A target without an instance is what a crash between ending and forgetting leaves.
-        let gone: Vec<InstanceId> =
-            targets.iter().map(|t| t.id.clone()).filter(|id| !self.instances.contains_key(id)).collect();
-        if !gone.is_empty() {
-            patiently(|| self.cloud.balancer.forget(&self.id, &gone)).await?;
-        }
-        let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
-        let member = |instance: &Instance| Member {
-            id: instance.id.clone(),
-            release: instance.release.clone(),
-            life: match &instance.state {
-                InstanceState::Pending => Life::Pending,
-                InstanceState::Running => Life::Running,
-                InstanceState::Failed { reason } => Life::Failed(reason.clone()),
-                InstanceState::Terminated => Life::Failed("it was terminated".to_owned()),
-            },
-            traffic: match targets.get(&instance.id) {
-                None => Traffic::Unregistered,
-                Some(target) => match target.state {
-                    TargetState::Initial => Traffic::Initial,
-                    TargetState::Healthy => Traffic::Healthy,
-                    TargetState::Unhealthy => {
-                        Traffic::Unhealthy(target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned()))
-                    }
-                    TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
-                    TargetState::Drained => Traffic::Drained,
-                },
-            },
-            launched_at: instance.launched_at,
-        };
-        Ok(Observed { now, members: self.instances.values().map(member).collect() })
+        let (instances, observed) = patiently(|| observe(self.cloud, &self.id)).await?;
+        self.instances = instances;
+        Ok(observed)
     }
 
     /// Asks again for launches that an earlier process was killed in: their record is there, and
@@ -247,6 +215,50 @@ impl<'a> Fleet<'a> {
         }
         intents
     }
+}
+
+/// A fleet as it is now: its instances, joined with what the balancer says of them.
+pub async fn observe(
+    cloud: &Cloud,
+    fleet: &FleetId,
+) -> Result<(BTreeMap<InstanceId, Instance>, Observed), cloud::Error> {
+    let instances = cloud.compute.instances(fleet).await?;
+    let targets = cloud.balancer.targets(fleet).await?;
+    let now = Timestamp::now();
+    let instances: BTreeMap<_, _> =
+        instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
+    // A target without an instance is what a crash between ending and forgetting leaves.
+    let gone: Vec<InstanceId> =
+        targets.iter().map(|t| t.id.clone()).filter(|id| !instances.contains_key(id)).collect();
+    if !gone.is_empty() {
+        cloud.balancer.forget(fleet, &gone).await?;
+    }
+    let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
+    let member = |instance: &Instance| Member {
+        id: instance.id.clone(),
+        release: instance.release.clone(),
+        life: match &instance.state {
+            InstanceState::Pending => Life::Pending,
+            InstanceState::Running => Life::Running,
+            InstanceState::Failed { reason } => Life::Failed(reason.clone()),
+            InstanceState::Terminated => Life::Failed("it was terminated".to_owned()),
+        },
+        traffic: match targets.get(&instance.id) {
+            None => Traffic::Unregistered,
+            Some(target) => match target.state {
+                TargetState::Initial => Traffic::Initial,
+                TargetState::Healthy => Traffic::Healthy,
+                TargetState::Unhealthy => {
+                    Traffic::Unhealthy(target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned()))
+                }
+                TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
+                TargetState::Drained => Traffic::Drained,
+            },
+        },
+        launched_at: instance.launched_at,
+    };
+    let observed = Observed { now, members: instances.values().map(member).collect() };
+    Ok((instances, observed))
 }
 
 /// Asks the cloud, and asks again when trying again may help.

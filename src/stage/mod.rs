@@ -23,7 +23,7 @@ pub mod bake;
 pub mod certify;
 pub mod checkout;
 pub mod deploy;
-mod fleet;
+pub mod fleet;
 pub mod script;
 mod shell;
 pub mod upload;

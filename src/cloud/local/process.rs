@@ -141,6 +141,14 @@ impl Identity {
         }
     }
 
+    /// What tells of its end; `None` when it has ended.
+    pub(super) fn descriptor(&self) -> io::Result<Option<OwnedFd>> {
+        match self.stat() {
+            Some(stat) if !stat.is_over() => Ok(handle(&stat)?),
+            _ => Ok(None),
+        }
+    }
+
     fn exit_file(&self, directory: &Path) -> PathBuf {
         directory.join(format!("exit-{}-{}", self.pid, self.start))
     }

@@ -1,0 +1,159 @@
+//! Fleets stay alive between rollouts: what is killed comes back, what cannot live is put off.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Foreground, Seen, Signal, Traffic, World, get, image, kill, signal, until};
+
+impl World {
+    fn serve_fleets(&self) -> Foreground {
+        self.serve(&["--config", self.settings.to_str().unwrap()])
+    }
+}
+
+/// Traffic has six clients: so many requests may be open at one moment.
+const CLIENTS: usize = 6;
+
+fn few_failed(seen: &Seen, most: usize) {
+    assert!(
+        seen.failures.len() <= most,
+        "{} of {}: {:#?}",
+        seen.failures.len(),
+        seen.requests,
+        seen.failures
+    );
+    println!("{} of {} requests failed", seen.failures.len(), seen.requests);
+}
+
+/// Ends the server as an administrator does.
+fn pause(serve: Foreground) {
+    serve.signal(Signal::TERM);
+    serve.ended().with(0);
+}
+
+#[test]
+fn an_instance_that_is_killed_under_traffic_is_back_within_seconds() {
+    let world = World::new();
+    let shipped = world.ship();
+    let before = world.is_whole("production", image(&shipped), 3);
+    let serve = world.serve_fleets();
+    let traffic = Traffic::on(world.production);
+    traffic.goes_on(50);
+
+    let killed = Instant::now();
+    kill(world.process_of(&before[1]).pid);
+    let after = until("another takes its place", || {
+        let there = world.until_whole("production", 3);
+        (!there.contains(&before[1])).then_some(there)
+    });
+    let took = killed.elapsed();
+
+    traffic.goes_on(50);
+    few_failed(&traffic.stop(), CLIENTS);
+    println!("back after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(after.contains(&before[0]) && after.contains(&before[2]), "{before:?} {after:?}");
+    world.is_whole("production", image(&shipped), 3);
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn after_everything_was_killed_at_once_serve_brings_all_of_it_back() {
+    let world = World::new();
+    let shipped = world.ship();
+    let serve = world.serve_fleets();
+    let pid = serve.pid();
+    for process in world.processes() {
+        signal(process.pid, Signal::KILL);
+    }
+    serve.kill();
+    until("nothing is left", || world.processes().iter().all(|p| p.pid == pid).then_some(()));
+    assert!(get(world.production, "/").is_err());
+
+    let started = Instant::now();
+    let serve = world.serve_fleets();
+    until("production answers", || get(world.production, "/").ok());
+    println!("production answers after {:?}", started.elapsed());
+    assert_eq!(world.until_whole("production", 3).len(), 3);
+    assert_eq!(world.until_whole("staging", 1).len(), 1);
+    world.is_whole("production", image(&shipped), 3);
+    world.is_whole("staging", image(&shipped), 1);
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn a_balancer_that_is_killed_under_traffic_is_back_within_a_second() {
+    let world = World::new();
+    world.ship();
+    let serve = world.serve_fleets();
+    let traffic = Traffic::on(world.production);
+    traffic.goes_on(50);
+
+    let balancer = world.the("balancer").pid;
+    let killed = Instant::now();
+    kill(balancer);
+    until("somebody answers", || get(world.production, "/").ok());
+    let took = killed.elapsed();
+
+    traffic.goes_on(50);
+    traffic.stop();
+    println!("answers again after {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_ne!(world.the("balancer").pid, balancer);
+    assert_eq!(world.until_whole("production", 3).len(), 3);
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn a_crash_loop_is_put_off_and_said_and_ends_when_its_cause_does() {
+    let world = World::new();
+    let shipped = world.ship();
+    let serve = world.serve_fleets();
+    let crash = world.directory.join("crash-production");
+    std::fs::write(&crash, "").unwrap();
+    for id in world.living("production") {
+        kill(world.process_of(&id).pid);
+    }
+
+    let said = until("status says what is the matter", || {
+        world.fleet("production")["trouble"]
+            .as_str()
+            .filter(|said| said.contains("3 times"))
+            .map(str::to_owned)
+    });
+    for part in ["of 3 instances ended within", "exit code 7", "the till is empty", "next try at"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let starts = world.ledger().iter().filter(|line| line.starts_with("shop-production-")).count();
+    assert!(starts <= 3 * 5, "{starts} starts: it is put off");
+
+    std::fs::remove_file(crash).unwrap();
+    world.until_whole("production", 3);
+    world.is_whole("production", image(&shipped), 3);
+    assert!(world.fleet("production")["trouble"].is_null());
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn a_fleet_that_is_not_in_the_settings_is_left_alone_and_said_and_down_is_not_undone() {
+    let world = World::new();
+    let shipped = world.ship();
+    let serve = world.serve(&[]);
+    let said = until("status says so", || world.fleet("production")["trouble"].as_str().map(str::to_owned));
+    assert!(said.contains("left alone"), "{said}");
+    world.is_whole("production", image(&shipped), 3);
+    pause(serve);
+
+    let serve = world.serve_fleets();
+    world.until_whole("staging", 1);
+    for environment in ["staging", "production"] {
+        world.windlass(&["down", "shop", environment]).with(0);
+        assert!(world.living(environment).is_empty());
+        assert!(world.fleet(environment).is_null());
+    }
+    pause(serve);
+    world.end();
+}
