@@ -37,6 +37,7 @@ mod shipment;
 mod show;
 mod status;
 mod text;
+mod upgrade;
 mod validate;
 mod who;
 
@@ -67,6 +68,7 @@ enum Command {
     Cancel(cancel::Args),
     Status(status::Args),
     Down(down::Args),
+    Upgrade(upgrade::Args),
     Validate(validate::Args),
     Plan(plan::Args),
     Schema(schema::Args),
@@ -124,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Cancel(args) => on_runtime(cancel::run(args)),
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
+        Command::Upgrade(args) => on_runtime(upgrade::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),
         Command::Plan(args) => with_io(|io| plan::run(&args, io)),
         Command::Schema(args) => with_io(|io| schema::run(&args, io)),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::Signals;
 use super::reach::Where;
-use super::{Error, Exit};
+use super::{Error, Exit, upgrade};
 use crate::app::House;
 use crate::config::Settings;
 use crate::{http, ipc};
@@ -40,7 +40,8 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let data = args.place.data()?;
     let settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let mut signals = Signals::new()?;
-    let house = House::open(&data, "windlass serve", &settings).await?;
+    let house = House::open(&data, upgrade::SERVE, &settings).await?;
+    let mut successor = upgrade::Successor::new(&house.data)?;
     let shutdown = CancellationToken::new();
     let socket = ipc::listen(&house.data, http::SOCKET)?;
     let listener = TcpListener::bind(args.listen).await?;
@@ -49,13 +50,19 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         tokio::spawn(http::serve(socket, house.engine.clone(), house.data.clone(), shutdown.clone()));
     let pages =
         tokio::spawn(http::serve_tcp(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
-    house.engine.drive_all().await?;
     let keeper = house.engine.keep_fleets(settings);
+    house.engine.drive_all().await?;
     anstream::println!("windlass serves {} at http://{address}", house.data.display());
-    signals.asked().await;
+    let successor = tokio::select! {
+        () = signals.asked() => None,
+        program = successor.named() => Some(program),
+    };
     shutdown.cancel();
     drop(keeper);
     let _ = tokio::time::timeout(FAREWELL, async { tokio::join!(serving, pages) }).await;
     house.close().await?;
-    Ok(Exit::Good)
+    match successor {
+        None => Ok(Exit::Good),
+        Some(program) => Err(upgrade::become_program(&program)),
+    }
 }

@@ -1,8 +1,11 @@
 //! Fleets stay alive between rollouts: what is killed comes back, what cannot live is put off.
 
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{Foreground, Seen, Signal, Traffic, World, get, image, kill, signal, until};
+use crate::support::{
+    Foreground, PATIENCE, PROGRAM, Seen, Signal, Traffic, World, get, image, kill, signal, until,
+};
 
 impl World {
     fn serve_fleets(&self) -> Foreground {
@@ -154,6 +157,88 @@ fn a_fleet_that_is_not_in_the_settings_is_left_alone_and_said_and_down_is_not_un
         assert!(world.living(environment).is_empty());
         assert!(world.fleet(environment).is_null());
     }
+    pause(serve);
+    world.end();
+}
+
+impl World {
+    /// This program, as if it had been built later.
+    fn newer_program(&self) -> PathBuf {
+        let newer = self.directory.join("newer").join("windlass");
+        std::fs::create_dir(newer.parent().unwrap()).unwrap();
+        std::fs::copy(PROGRAM, &newer).unwrap();
+        let file = std::fs::File::options().write(true).open(&newer).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
+        newer
+    }
+
+    /// Waits until this program serves the balancer, alone.
+    fn until_balanced_by(&self, program: &Path, traffic: &Traffic) {
+        until("the newer program has the balancer", || {
+            let balancers: Vec<_> =
+                self.processes().into_iter().filter(|p| p.is_windlass("balancer")).collect();
+            balancers.iter().any(|p| runs(p.pid, program)).then_some(())
+        });
+        traffic.goes_on(50);
+    }
+}
+
+fn runs(pid: i32, program: &Path) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)
+}
+
+#[test]
+fn an_upgrade_under_traffic_loses_no_request_and_the_server_goes_on_as_the_newer_program() {
+    let world = World::new();
+    let shipped = world.ship();
+    let before = world.is_whole("production", image(&shipped), 3);
+    let serve = world.serve_fleets();
+    // One of the instances is a child of the server: it is looked after also by the newer program.
+    kill(world.process_of(&before[0]).pid);
+    until("it is replaced", || (!world.until_whole("production", 3).contains(&before[0])).then_some(()));
+    let newer = world.newer_program();
+    let traffic = Traffic::on(world.production);
+    traffic.goes_on(50);
+
+    let mut upgrade = std::process::Command::new(&newer);
+    upgrade.arg("upgrade").current_dir(&world.directory).env("WINDLASS_DATA", &world.data);
+    let said = Foreground::start(&mut upgrade, PATIENCE).ended().with(0);
+    said.says(&[
+        "the balancer is process",
+        &format!("the server, process {}, is this program now", serve.pid()),
+    ]);
+    assert!(runs(serve.pid(), &newer), "it has the process number it had");
+    world.until_balanced_by(&newer, &traffic);
+    let again = world.command(&["upgrade"]).output().unwrap();
+    let again = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.contains("not older than this program"), "an older one replaces nothing: {again}");
+    traffic.goes_on(50);
+    traffic.stop().without_failure();
+
+    let there = world.until_whole("production", 3);
+    let child = there.iter().find(|id| !before.contains(id)).unwrap();
+    kill(world.process_of(child).pid);
+    until("it is replaced again", || (!world.until_whole("production", 3).contains(child)).then_some(()));
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn a_newer_serve_takes_the_balancer_over_under_traffic() {
+    let world = World::new();
+    world.ship();
+    let serve = world.serve_fleets();
+    let newer = world.newer_program();
+    let traffic = Traffic::on(world.production);
+    traffic.goes_on(50);
+    pause(serve);
+    let mut command = std::process::Command::new(&newer);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--config", world.settings.to_str().unwrap()]);
+    command.current_dir(&world.directory).env("WINDLASS_DATA", &world.data).env("STORY", &world.directory);
+    let serve = Foreground::start(&mut command, PATIENCE);
+    serve.says("windlass serves");
+    world.until_balanced_by(&newer, &traffic);
+    traffic.stop().without_failure();
     pause(serve);
     world.end();
 }

@@ -327,6 +327,14 @@ impl Local {
         self.vanish(&place, &record.key)
     }
 
+    /// Waits, from now on, for the end of instances that are children of this process: those that it
+    /// launched as another program.
+    pub fn adopt(&self) {
+        for record in self.records().unwrap_or_default() {
+            process::adopt(&self.place(&record.id).0);
+        }
+    }
+
     /// Returns when one of these has no running process, at the latest after `patience`.
     pub(super) async fn await_end(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error> {
         let mut ends = Vec::new();
