@@ -330,6 +330,22 @@ impl Balancer for Client {
         }
     }
 
+    async fn stand_by(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
+        let request = Request::StandBy { fleet: fleet.clone(), targets: targets.to_vec() };
+        match self.ask(&request, Need::Listeners, PATIENCE).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound(format!("the listener of {fleet}"))),
+        }
+    }
+
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), Error> {
+        let request = Request::Switch { fleet: fleet.clone(), to: to.to_vec() };
+        match self.ask(&request, Need::Listeners, PATIENCE).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound(format!("the listener of {fleet}"))),
+        }
+    }
+
     async fn deregister(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error> {
         let request = Request::Deregister { fleet: fleet.clone(), targets: targets.to_vec() };
         self.change(request, Need::Listeners).await

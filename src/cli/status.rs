@@ -82,6 +82,9 @@ fn print(out: &mut impl Write, fleet: &FleetView, place: &str) -> io::Result<()>
             "  {YELLOW}{run} was interrupted{YELLOW:#}: windlass resume {run}{place} carries it on"
         )?;
     }
+    if let Some(standby) = &fleet.standby {
+        writeln!(out, "  {} stands by until {}", standby.name, text::date(standby.until))?;
+    }
     if let Some(trouble) = &fleet.trouble {
         writeln!(out, "  {RED}{}{RED:#}", text::short(&clean(trouble), TROUBLE))?;
     }

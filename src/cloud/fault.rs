@@ -34,6 +34,8 @@ pub enum Operation {
     PutListener,
     RemoveListener,
     Register,
+    StandBy,
+    Switch,
     Deregister,
     Forget,
     Targets,
@@ -258,6 +260,12 @@ impl<T: Balancer + ?Sized> Balancer for Faulty<T> {
     }
     async fn register(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
         self.faults.through(Operation::Register, || self.inner.register(fleet, targets)).await
+    }
+    async fn stand_by(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
+        self.faults.through(Operation::StandBy, || self.inner.stand_by(fleet, targets)).await
+    }
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), Error> {
+        self.faults.through(Operation::Switch, || self.inner.switch(fleet, to)).await
     }
     async fn deregister(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error> {
         self.faults.through(Operation::Deregister, || self.inner.deregister(fleet, targets)).await

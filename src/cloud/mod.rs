@@ -215,8 +215,20 @@ pub struct Target {
     pub id: InstanceId,
     pub address: std::net::SocketAddr,
     pub state: TargetState,
+    #[serde(default)]
+    pub role: Role,
     /// What the last failed health check said.
     pub reason: Option<String>,
+}
+
+/// What a target is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    #[default]
+    Serving,
+    /// It is checked, and gets no new request before it is switched to.
+    Standby,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,7 +260,18 @@ pub trait Balancer: Send + Sync {
         fleet: &FleetId,
         targets: &[(InstanceId, std::net::SocketAddr)],
     ) -> Result<(), Error>;
-    /// Starts draining targets. From the answer on they get no new request.
+    /// Adds targets that stand by: they are checked and get no request. Those that are there already
+    /// stay as they are.
+    async fn stand_by(
+        &self,
+        fleet: &FleetId,
+        targets: &[(InstanceId, std::net::SocketAddr)],
+    ) -> Result<(), Error>;
+    /// In one step: these targets serve, and all others that served stand by; requests that are open
+    /// at those are finished. From the answer on no other target gets a new request. When one of these
+    /// is not there or not healthy, nothing changes and the answer is [`Error::Conflict`].
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), Error>;
+    /// Starts draining targets, also those that stand by. From the answer on they get no new request.
     async fn deregister(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error>;
     /// Forgets targets, drained or not, as when their instance is gone.
     async fn forget(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error>;

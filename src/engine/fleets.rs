@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, keeper};
 use crate::clock::Clock;
-use crate::cloud::{self, Cloud, InstanceState, TargetState};
+use crate::cloud::{self, Cloud, InstanceState, Role, TargetState};
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
 use crate::journal::{fleet_append, load_fleet, load_run};
 use crate::run::event::{Actor, FleetEvent};
@@ -42,6 +42,9 @@ pub struct FleetView {
     pub rollout: Option<RolloutView>,
     /// Runs that wait, and for what.
     pub waiting: Vec<String>,
+    /// What ran before and stands by, for a way back at once.
+    #[serde(default)]
+    pub standby: Option<StandbyView>,
     /// Why it is not kept as it should be, for people.
     #[serde(default)]
     pub trouble: Option<String>,
@@ -52,10 +55,19 @@ pub struct InstanceView {
     pub id: InstanceId,
     pub image: ImageId,
     pub address: String,
-    /// `initial`, `healthy`, `unhealthy`, `draining`, `drained`, `unregistered` or `failed`.
+    /// `initial`, `healthy`, `unhealthy`, `draining`, `drained`, `unregistered` or `failed`;
+    /// `standby` is healthy and gets no request.
     pub health: String,
     pub reason: Option<String>,
     pub launched_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StandbyView {
+    /// Of the image.
+    pub name: String,
+    /// It is ended then.
+    pub until: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +114,9 @@ pub async fn list(
                 started_at: rollout.started_at,
             }),
             waiting: Vec::new(),
+            standby: state
+                .held_at(Timestamp::now())
+                .map(|standby| StandbyView { name: standby.image.name.clone(), until: standby.until }),
             trouble: keeper::put_off(&state.keeping),
             service: row.fleet.service,
             environment: row.fleet.environment,
@@ -134,13 +149,14 @@ async fn instances(cloud: &Cloud, fleet: &FleetId) -> Result<Vec<InstanceView>, 
             (_, None) => ("unregistered", None),
             (_, Some(target)) => {
                 let health = match target.state {
+                    TargetState::Healthy if target.role == Role::Standby => "standby",
                     TargetState::Initial => "initial",
                     TargetState::Healthy => "healthy",
                     TargetState::Unhealthy => "unhealthy",
                     TargetState::Draining { .. } => "draining",
                     TargetState::Drained => "drained",
                 };
-                (health, target.reason.clone().filter(|_| health != "healthy"))
+                (health, target.reason.clone().filter(|_| !matches!(health, "healthy" | "standby")))
             }
         };
         views.push(InstanceView {

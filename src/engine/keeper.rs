@@ -6,6 +6,8 @@
 //! before each act. What it launches is in the fleet's journal first, with the keys, so that a launch
 //! happens once whoever is killed when. A lock does not stop it: keeping what runs is no change.
 //!
+//! What stands by after a switch is left so while it is held, and ended afterwards.
+//!
 //! What comes to nothing again and again is put off: [`backoff`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,23 +19,28 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Engine, Error, Shared};
-use crate::cloud::{self, Instance, InstanceState, Launch, Tags};
+use crate::cloud::{Instance, InstanceState};
 use crate::config::{self, Settings};
 use crate::ids::{FleetId, InstanceId, Key};
 use crate::journal::{fleet_append, load_fleet};
 use crate::rollout::{self, Kept, Move, Observed, Operation, Traffic};
-use crate::run::event::{FleetEvent, Relaunch};
+use crate::run::event::FleetEvent;
 use crate::run::fleet::{Deployed, FleetState};
 use crate::stage::deploy::fleet_settings;
-use crate::stage::fleet::{observe, version_of};
+use crate::stage::fleet::observe;
 use crate::store;
 
 mod backoff;
+mod repair;
 
 pub(super) use backoff::put_off;
 
 /// A whole fleet is looked at again so often, should nothing wake us.
 const SLOW_TICK: Duration = Duration::from_secs(60);
+
+/// One that comes up is looked at so often: others ask the balancer too, and may be told of a change in
+/// our place.
+const BUSY_TICK: Duration = Duration::from_secs(2);
 
 /// The pause after something failed that may work later, and the longest such pause.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -48,6 +55,7 @@ impl Engine {
     /// Keeps every fleet alive that was not taken down, also those that come into being later, as
     /// `settings` describe them. One that is not in the settings is left alone.
     pub fn keep_fleets(&self, settings: Settings) -> Keeper {
+        self.0.kept.store(true, std::sync::atomic::Ordering::Release);
         let task = tokio::spawn(keep_all(self.0.clone(), Arc::new(settings)));
         Keeper { _task: AbortOnDropHandle::new(task) }
     }
@@ -182,7 +190,10 @@ impl One {
             return Ok(Next::Journal);
         }
         if state.taken_down {
-            self.say(Some("it is being taken down; windlass down goes on with it".to_owned()));
+            // Whoever is at it just now says so himself.
+            let interrupted = self.shared.fleet_lock(&self.fleet).try_lock().is_ok();
+            let said = "it was being taken down and that was interrupted: windlass down goes on with it";
+            self.say(interrupted.then(|| said.to_owned()));
             return Ok(Next::Journal);
         }
         let settings = self.settings.clone();
@@ -209,8 +220,11 @@ impl One {
             release: current.release.id(),
             size: current.size,
             patience: policy.patience,
+            held: state.held_at(observed.now).map(|standby| standby.release.id()),
             unwell: self.unwell.clone(),
         };
+        let held_until = state.held_at(observed.now).map(|standby| standby.until);
+        let earlier = |until: Option<Timestamp>| until.into_iter().chain(held_until).min();
         let running = || {
             let running = instances.values().filter(|instance| instance.state == InstanceState::Running);
             running.map(|instance| instance.id.clone()).collect()
@@ -221,16 +235,18 @@ impl One {
                 let put_off = self.act(&state, &current, policy, &instances, &observed, operations).await?;
                 Ok(match put_off {
                     None => Next::Again,
-                    Some(until) => Next::Change { running: running(), until: Some(until) },
+                    Some(until) => Next::Change { running: running(), until: earlier(Some(until)) },
                 })
             }
             Move::Wait { until, .. } => {
                 self.whole = None;
-                Ok(Next::Change { running: running(), until })
+                let soon = observed.now.checked_add(BUSY_TICK).ok();
+                let until = until.into_iter().chain(soon).min();
+                Ok(Next::Change { running: running(), until: earlier(until) })
             }
             Move::Done(_) | Move::TurnBack { .. } => {
                 let until = self.rest(&state, observed.now).await?;
-                Ok(Next::Change { running: running(), until })
+                Ok(Next::Change { running: running(), until: earlier(until) })
             }
         }
     }
@@ -319,7 +335,8 @@ impl One {
         let mut acted = false;
         for operation in &operations {
             let done = match operation {
-                Operation::Launch { .. } => continue,
+                // Nobody switches between rollouts.
+                Operation::Launch { .. } | Operation::StandBy { .. } | Operation::Switch { .. } => continue,
                 Operation::Register { id } => match instances.get(id) {
                     Some(instance) => cloud.balancer.register(fleet, &[(id.clone(), instance.address)]).await,
                     None => continue,
@@ -342,88 +359,6 @@ impl One {
                 self.repair(state, current, instances, now, count, strikes).await.map(|()| None)
             }
             (None, _) => Ok(None),
-        }
-    }
-
-    /// Launches what is missing: the intent first.
-    async fn repair(
-        &mut self,
-        state: &FleetState,
-        current: &Deployed,
-        instances: &BTreeMap<InstanceId, Instance>,
-        now: Timestamp,
-        count: u32,
-        strikes: u32,
-    ) -> Result<(), Error> {
-        let launched = state.keeping.launches.iter().map(|launch| launch.n);
-        let prefix = self.fleet.instance_name(&version_of(&current.image), 0);
-        let prefix = prefix.trim_end_matches('0');
-        let named = instances.values().filter_map(|i| i.name.strip_prefix(prefix)?.parse::<u32>().ok());
-        let last = named.chain(launched).max().unwrap_or(0);
-        let sequence = state.sequence + 1;
-        let launch = |n: u32| {
-            let key = format!("{}.keep.{sequence}.{n}", self.fleet).parse();
-            key.map(|key| Relaunch { n, key }).map_err(|error| Error::Settings(format!("{error}")))
-        };
-        let launches: Vec<Relaunch> =
-            (1..=count).map(|more| launch(last.saturating_add(more))).collect::<Result<_, _>>()?;
-        let event = FleetEvent::RepairStarted { launches: launches.clone(), strikes };
-        self.append(state, now, event).await?;
-        tracing::info!(fleet = %self.fleet, "{count} instances are missing, and are launched");
-        self.launch(current, &launches).await
-    }
-
-    /// Launches that a killed process had intended, or had only begun, are asked for under their old
-    /// keys. Answers whether there were any.
-    async fn launch_again(
-        &mut self,
-        state: &FleetState,
-        current: &Deployed,
-        instances: &BTreeMap<InstanceId, Instance>,
-    ) -> Result<bool, Error> {
-        let open = |launch: &&Relaunch| {
-            let there = instances.values().find(|instance| instance.key == launch.key);
-            !self.asked.contains(&launch.key)
-                && there.is_none_or(|instance| instance.state == InstanceState::Pending)
-        };
-        let launches: Vec<Relaunch> = state.keeping.launches.iter().filter(open).cloned().collect();
-        if launches.is_empty() {
-            return Ok(false);
-        }
-        self.launch(current, &launches).await.map(|()| true)
-    }
-
-    async fn launch(&mut self, current: &Deployed, launches: &[Relaunch]) -> Result<(), Error> {
-        let compute = self.shared.parts.cloud.compute.clone();
-        let launches: Vec<Launch> =
-            launches.iter().map(|relaunch| self.launch_of(current, relaunch)).collect();
-        let asked = launches.iter().map(|launch| compute.launch(launch));
-        let outcomes = futures_util::future::join_all(asked).await;
-        let mut failure: Option<cloud::Error> = None;
-        for (launch, outcome) in launches.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => drop(self.asked.insert(launch.key)),
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.map_or(Ok(()), |error| Err(Error::Cloud(error)))
-    }
-
-    fn launch_of(&self, current: &Deployed, relaunch: &Relaunch) -> Launch {
-        let tags = Tags {
-            service: self.fleet.service.clone(),
-            run: current.run.clone(),
-            stage: "keep".to_owned(),
-            key: relaunch.key.clone(),
-        };
-        Launch {
-            key: relaunch.key.clone(),
-            name: self.fleet.instance_name(&version_of(&current.image), relaunch.n),
-            fleet: self.fleet.clone(),
-            image: current.release.image.clone(),
-            env: current.release.env.clone(),
-            release: current.release.id(),
-            tags,
         }
     }
 }

@@ -91,6 +91,8 @@ struct Shared {
     runs: Mutex<HashMap<RunId, Handle>>,
     /// A fleet was let go of: whoever waits for one looks again.
     released: Notify,
+    /// Somebody keeps fleets alive here.
+    kept: std::sync::atomic::AtomicBool,
     /// Counts up when the journal of a fleet was written.
     fleets: watch::Sender<u64>,
     /// Held by whoever acts on a fleet outside rollouts.
@@ -120,6 +122,7 @@ impl Engine {
             parts,
             runs: Mutex::default(),
             released: Notify::new(),
+            kept: Default::default(),
             fleets: watch::Sender::new(0),
             acting: Mutex::default(),
             troubles: Mutex::default(),
@@ -206,9 +209,10 @@ impl Engine {
     pub async fn down(&self, fleet: &FleetId, actor: Actor, say: impl FnMut(String)) -> Result<(), Error> {
         let parts = &self.0.parts;
         let acting = self.0.fleet_lock(fleet);
-        let _acting = acting.lock().await;
+        let held = acting.lock().await;
         let done =
             fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await;
+        drop(held);
         self.0.fleet_written();
         done
     }

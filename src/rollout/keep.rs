@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Desired, Direction, Life, Move, Observed, Operation, Progress, Rolling, Traffic, plan};
+use super::{
+    Desired, Direction, Life, Member, Move, Observed, Operation, Phase, Progress, Rolling, Strategy, Traffic,
+    plan,
+};
 use crate::ids::{Digest, InstanceId};
 
 /// What a fleet is to be.
@@ -20,6 +23,8 @@ pub struct Kept {
     pub size: u32,
     /// A member that is not healthy for so long has failed.
     pub patience: Duration,
+    /// A release whose members stand by and are left so: the way back.
+    pub held: Option<Digest>,
     /// Since when members have been unhealthy, as far as somebody saw.
     pub unwell: BTreeMap<InstanceId, Timestamp>,
 }
@@ -32,7 +37,11 @@ pub fn keep(observed: &Observed, kept: &Kept) -> Move {
         source: None,
         size: kept.size,
         // Replacements stand beside what they replace, and one more may always come.
-        strategy: Rolling { batch: kept.size.max(1), surge: kept.size.saturating_add(1), floor: kept.size },
+        strategy: Strategy::Rolling(Rolling {
+            batch: kept.size.max(1),
+            surge: kept.size.saturating_add(1),
+            floor: kept.size,
+        }),
         direction: Direction::Forward,
         started_at: Timestamp::MAX,
         patience: kept.patience,
@@ -46,9 +55,11 @@ pub fn keep(observed: &Observed, kept: &Kept) -> Move {
                 true => wait(&observed, kept, progress),
             }
         }
-        Move::TurnBack { reason: _ } => {
-            wait(&observed, kept, Progress { batch: 1, batches: 1, ready: 0, remaining: 0 })
-        }
+        Move::TurnBack { reason: _ } => wait(
+            &observed,
+            kept,
+            Progress { phase: Phase::Batch, batch: 1, batches: 1, ready: 0, remaining: 0 },
+        ),
         other => other,
     }
 }
@@ -59,9 +70,15 @@ fn wait(observed: &Observed, kept: &Kept, progress: Progress) -> Move {
     Move::Wait { reason, until: None, progress }
 }
 
-/// Counts the patience of those who became unwell from then on.
+/// Leaves out who stands by, and counts the patience of those who became unwell from then on.
 fn patient(observed: &Observed, kept: &Kept) -> Observed {
     let mut observed = observed.clone();
+    let held = |member: &Member| {
+        Some(&member.release) == kept.held.as_ref()
+            && member.life == Life::Running
+            && matches!(member.traffic, Traffic::Standby(_))
+    };
+    observed.members.retain(|member| !held(member));
     for member in &mut observed.members {
         if let (Traffic::Unhealthy(_), Some(since)) = (&member.traffic, kept.unwell.get(&member.id)) {
             member.launched_at = member.launched_at.max(*since);
@@ -94,7 +111,7 @@ fn spare_the_last(operations: Vec<Operation>, observed: &Observed, kept: &Kept) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::{End, Member};
+    use crate::rollout::{Check, End};
 
     fn digest(text: &str) -> Digest {
         Digest::of(text.as_bytes())
@@ -121,7 +138,13 @@ mod tests {
         let unwell = unwell_since
             .iter()
             .map(|(n, since)| (format!("shop-production-1-{n}").parse().unwrap(), at(*since)));
-        Kept { release: digest("now"), size: 3, patience: Duration::from_secs(60), unwell: unwell.collect() }
+        Kept {
+            release: digest("now"),
+            size: 3,
+            patience: Duration::from_secs(60),
+            held: None,
+            unwell: unwell.collect(),
+        }
     }
 
     fn acts(members: &[Member], seconds: i64, kept: &Kept) -> Vec<Operation> {
@@ -177,5 +200,20 @@ mod tests {
             })
             .collect();
         assert_eq!(gone, ["shop-production-1-6", "shop-production-1-5", "shop-production-1-4"]);
+    }
+
+    #[test]
+    fn who_stands_by_is_left_so_while_it_is_held_and_ended_afterwards() {
+        let old = Member {
+            release: digest("before"),
+            ..member(9, Life::Running, Traffic::Standby(Check::Healthy))
+        };
+        let members = [well(1), well(2), well(3), old.clone()];
+        let held = Kept { held: Some(digest("before")), ..kept(&[]) };
+        let observed = Observed { now: at(5), members: members.to_vec() };
+        assert_eq!(keep(&observed, &held), Move::Done(End::Completed));
+        assert_eq!(acts(&members, 5, &kept(&[])), [Operation::Drain { id: old.id.clone() }]);
+        let died = Member { life: Life::Failed("killed".to_owned()), ..old.clone() };
+        assert_eq!(acts(&[well(1), well(2), well(3), died], 5, &held), [Operation::Terminate { id: old.id }]);
     }
 }

@@ -554,6 +554,15 @@ pub enum FleetEvent {
         key: Key,
         end: RolloutEnd,
     },
+    /// The traffic was switched: what ran before stands by until then, for a way back at once.
+    StandbyHeld {
+        /// Of the rollout.
+        key: Key,
+        /// What stands by.
+        image: Box<Image>,
+        release: Release,
+        until: Timestamp,
+    },
     /// The intent to launch what is missing while no rollout is under way.
     RepairStarted {
         launches: Vec<Relaunch>,

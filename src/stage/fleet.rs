@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::upload::failed;
 use super::{Step, Work};
-use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Tags, TargetState};
+use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Role, Tags, Target, TargetState};
 use crate::ids::{Digest, FleetId, InstanceId, Key};
-use crate::rollout::{Life, Member, Observed, Operation, Traffic};
+use crate::rollout::{Check, Life, Member, Observed, Operation, Traffic};
 use crate::run::event::{Failure, Image, Release};
 use crate::run::state::StepState;
 
@@ -149,6 +149,28 @@ impl<'a> Fleet<'a> {
                 let target = [(id, instance.address)];
                 patiently(|| self.cloud.balancer.register(&self.id, &target)).await
             }
+            Operation::StandBy { id } => {
+                let Some(instance) = self.instances.get(&id) else { return Ok(()) };
+                step.say(&format!("{id} at {} stands by", instance.address));
+                let target = [(id, instance.address)];
+                patiently(|| self.cloud.balancer.stand_by(&self.id, &target)).await
+            }
+            Operation::Switch { to } => {
+                let names: Vec<&str> = to.iter().map(InstanceId::as_str).collect();
+                step.say(&format!("switch the traffic to {}", names.join(", ")));
+                let switched = || async {
+                    match self.cloud.balancer.switch(&self.id, &to).await {
+                        // One of them has just become unwell: nothing was switched, and the next look
+                        // tells what to do.
+                        Err(cloud::Error::Conflict(why)) => Ok(Some(why)),
+                        other => other.map(|()| None),
+                    }
+                };
+                if let Some(why) = patiently(switched).await? {
+                    step.say(&format!("nothing is switched: {why}"));
+                }
+                Ok(())
+            }
             Operation::Drain { id } => {
                 step.say(&format!("drain {id}"));
                 patiently(|| self.cloud.balancer.deregister(&self.id, std::slice::from_ref(&id))).await
@@ -234,6 +256,7 @@ pub async fn observe(
         cloud.balancer.forget(fleet, &gone).await?;
     }
     let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
+    let reason = |target: &Target| target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned());
     let member = |instance: &Instance| Member {
         id: instance.id.clone(),
         release: instance.release.clone(),
@@ -245,12 +268,17 @@ pub async fn observe(
         },
         traffic: match targets.get(&instance.id) {
             None => Traffic::Unregistered,
+            Some(target) if target.role == Role::Standby => match target.state {
+                TargetState::Initial => Traffic::Standby(Check::Initial),
+                TargetState::Healthy => Traffic::Standby(Check::Healthy),
+                TargetState::Unhealthy => Traffic::Standby(Check::Unhealthy(reason(target))),
+                TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
+                TargetState::Drained => Traffic::Drained,
+            },
             Some(target) => match target.state {
                 TargetState::Initial => Traffic::Initial,
                 TargetState::Healthy => Traffic::Healthy,
-                TargetState::Unhealthy => {
-                    Traffic::Unhealthy(target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned()))
-                }
+                TargetState::Unhealthy => Traffic::Unhealthy(reason(target)),
                 TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
                 TargetState::Drained => Traffic::Drained,
             },

@@ -43,6 +43,14 @@ pub trait Stage: Send + Sync {
     fn stop_bound(&self, work: &Work) -> Duration;
 }
 
+/// Who sees to fleets between rollouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Whoever drives this keeps them alive.
+    Kept,
+    Nobody,
+}
+
 /// All that an attempt works with: recorded, and the same after a crash.
 #[derive(Debug, Clone)]
 pub struct Work {
@@ -65,6 +73,8 @@ pub struct Work {
     pub certified: bool,
     /// Whether an ancestor is a checkout.
     pub checked_out: bool,
+    /// Who sees to the fleet when the rollout is over.
+    pub afterwards: Afterwards,
     /// The steps of this attempt that the journal knows.
     pub recorded: Vec<StepState>,
 }

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
+
 use crate::support::{
-    Foreground, PATIENCE, PROGRAM, Seen, Signal, Traffic, World, get, image, kill, signal, until,
+    Foreground, PATIENCE, PROGRAM, Seen, Signal, Traffic, World, edit, get, image, kill, signal, stage, text,
+    until,
 };
 
 impl World {
@@ -158,6 +161,126 @@ fn a_fleet_that_is_not_in_the_settings_is_left_alone_and_said_and_down_is_not_un
         assert!(world.fleet(environment).is_null());
     }
     pause(serve);
+    world.end();
+}
+
+impl World {
+    /// Production is swapped at once from now on, and what ran before is held for so long.
+    fn blue_green(&self, hold: &str) {
+        let new = format!("strategy: {{ blue_green: {{ hold: {hold} }} }}");
+        edit(&self.settings, "strategy: { rolling: { batch: 1, surge: 1 } }", &new);
+    }
+
+    fn until_gone(&self, ids: &[String]) {
+        until("what stood by is ended", || {
+            let there = self.living("production");
+            (!ids.iter().any(|id| there.contains(id))).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_switch_under_traffic_loses_no_request_and_the_way_back_is_instant() {
+    let world = World::new();
+    world.blue_green("10m");
+    edit(&world.pipeline, "      from: production\n", "");
+    let first = world.ship();
+    let old = world.is_whole("production", image(&first), 3);
+    let serve = world.serve_fleets();
+    world.version(2);
+    let traffic = Traffic::on(world.production);
+    traffic.goes_on(50);
+
+    let second = world.ship();
+    let fleet = world.fleet("production");
+    assert_eq!(
+        (fleet["healthy"].as_u64(), fleet["image"].as_str()),
+        (Some(3), Some(image(&second))),
+        "{fleet:#}"
+    );
+    let standing: Vec<&Value> =
+        fleet["instances"].as_array().unwrap().iter().filter(|i| i["health"] == "standby").collect();
+    assert_eq!(standing.len(), 3, "{fleet:#}");
+    assert!(standing.iter().all(|instance| instance["image"] == image(&first)), "{fleet:#}");
+    assert!(fleet["standby"]["until"].is_string(), "{fleet:#}");
+
+    // The same commit again is the same image: what stands by is switched to.
+    let starts = || world.ledger().iter().filter(|line| line.starts_with("shop-production-")).count();
+    let before = starts();
+    let back = ["--commit", text(&first["commit"]), "--promote", "all", "--json"];
+    let third = world.run(&back).ended().with(0).json();
+    assert_eq!(image(&third), image(&first));
+    assert_eq!(starts(), before, "nothing was launched");
+    let steps: Vec<&str> =
+        stage(&third, "production")["steps"].as_array().unwrap().iter().map(|s| text(&s["name"])).collect();
+    assert_eq!(steps, ["Begin rollout", "Switch"]);
+
+    traffic.goes_on(50);
+    let seen = traffic.stop().without_failure();
+    assert_eq!(seen.versions.keys().map(String::as_str).collect::<Vec<_>>(), ["1", "2"]);
+    let fleet = world.fleet("production");
+    let healthy = |instance: &&Value| instance["health"] == "healthy";
+    let mut serving: Vec<&str> =
+        fleet["instances"].as_array().unwrap().iter().filter(healthy).map(|i| text(&i["id"])).collect();
+    serving.sort();
+    assert_eq!(serving, old, "{fleet:#}");
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn a_release_that_is_not_well_is_never_switched_to() {
+    let world = World::new();
+    world.blue_green("10m");
+    edit(&world.settings, "strategy: {", "patience: 2s\n        strategy: {");
+    let first = world.ship();
+    world.is_whole("production", image(&first), 3);
+    world.version(2);
+    std::fs::write(world.directory.join("crash-production"), "").unwrap();
+    let traffic = Traffic::on(world.production);
+    traffic.goes_on(50);
+
+    let ended = world.run(&["--promote", "all", "--json"]).ended().with(1);
+    let second = ended.json();
+    assert!(text(&stage(&second, "production")["reason"]).contains("did not go in"), "{second:#}");
+
+    traffic.goes_on(50);
+    let seen = traffic.stop().without_failure();
+    assert_eq!(seen.versions.keys().map(String::as_str).collect::<Vec<_>>(), ["1"]);
+    world.is_whole("production", image(&first), 3);
+    std::fs::remove_file(world.directory.join("crash-production")).unwrap();
+    world.end();
+}
+
+#[test]
+fn what_stands_by_is_ended_in_time_also_by_who_comes_after_a_kill() {
+    let world = World::new();
+    world.blue_green("4s");
+    let first = world.ship();
+    let old = world.is_whole("production", image(&first), 3);
+    let serve = world.serve_fleets();
+    world.version(2);
+    let second = world.ship();
+    assert_eq!(world.living("production").len(), 6);
+    serve.kill();
+    let serve = world.serve_fleets();
+    world.until_gone(&old);
+    world.until_whole("production", 3);
+    world.is_whole("production", image(&second), 3);
+    pause(serve);
+    world.end();
+}
+
+#[test]
+fn where_nobody_keeps_fleets_the_old_instances_are_not_held_and_that_is_said() {
+    let world = World::new();
+    world.blue_green("10m");
+    world.ship();
+    world.version(2);
+    let second = world.ship();
+    world.is_whole("production", image(&second), 3);
+    let log = world.windlass(&["logs", "shop/2", "production"]).with(0);
+    log.says(&["the old instances are not held after the switch"]);
     world.end();
 }
 
