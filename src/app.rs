@@ -64,6 +64,8 @@ impl House {
         }
         let store = Arc::new(Sqlite::open(&data).await?);
         let (cloud, balancer) = cloud(&data)?;
+        // This process may have become this program a moment ago.
+        Local::new(data.clone()).adopt();
         let sources = Arc::new(Sources::new(&data));
         let shelf = Arc::new(Shelf::new(data.join("artifacts")));
         let workspaces = Workspaces { data: data.clone(), sources: sources.clone(), shelf };

@@ -33,7 +33,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "log", "source", "runner",
         ],
     ),
-    ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),
+    (
+        "engine",
+        &["ids", "clock", "pipeline", "run", "rollout", "cloud", "config", "store", "journal", "stage"],
+    ),
     (
         "intake",
         &[

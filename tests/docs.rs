@@ -191,7 +191,7 @@ fn the_reference_names_every_key_of_the_settings() {
     let directory = tempfile::tempdir().unwrap();
     let (pipeline, settings) = (directory.path().join("any.yaml"), directory.path().join("windlass.yaml"));
     std::fs::write(&pipeline, "name: any\nstages: { say: { steps: [{ run: echo }] } }\n").unwrap();
-    let health = "health: { path: /, unknown: 1 }, strategy: { unknown: 1, rolling: { unknown: 1 } }";
+    let health = "health: { path: /, unknown: 1 }, strategy: { unknown: 1, rolling: { unknown: 1 }, blue_green: { unknown: 1 } }";
     let fleet = format!("{{ cloud: local, size: 1, port: 7000, {health}, unknown: 1 }}");
     let text = format!(
         "unknown: 1\nenvironments: {{ qa: {{ group: qa, unknown: 1, approvals: {{ count: 1, unknown: 1 }}, \
@@ -205,7 +205,7 @@ fn the_reference_names_every_key_of_the_settings() {
         said(windlass([Path::new("validate"), &pipeline, Path::new("--config"), &settings])).unwrap_err();
     let tables: Vec<&str> =
         problems.lines().filter_map(|line| Some(line.split_once(" has the keys ")?.1)).collect();
-    assert_eq!(tables.len(), 14, "{problems}");
+    assert_eq!(tables.len(), 15, "{problems}");
     let readme = read("README.md");
     let reference = blocks(section(&readme, "## The settings file"), "yaml").concat();
     for key in tables.iter().flat_map(|keys| keys.split(", ")) {

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use windlass::ids::InstanceId;
 use windlass::rollout::{
-    Desired, Direction, End, Life, Member, Move, Observed, Operation, Rolling, Traffic, plan,
+    Check, Desired, Direction, End, Life, Member, Move, Observed, Operation, Rolling, Strategy as How,
+    Traffic, plan,
 };
 
 use rollout_fleet::{
@@ -18,7 +19,7 @@ use rollout_fleet::{
 };
 
 /// What holds of every move, whatever was observed.
-fn check_move(observed: &Observed, desired: &Desired, operations: &[Operation]) {
+fn check_move(observed: &Observed, desired: &Desired, rolling: &Rolling, operations: &[Operation]) {
     let member = |id: &InstanceId| observed.members.iter().find(|member| member.id == *id);
     let ours = match desired.direction {
         Direction::Forward => Some(&desired.target),
@@ -32,7 +33,7 @@ fn check_move(observed: &Observed, desired: &Desired, operations: &[Operation]) 
                 assert!(*count > 0);
                 assert_eq!(Some(release), ours, "only the release that the fleet moves to is launched");
                 let present = observed.members.iter().filter(|m| !matches!(m.life, Life::Failed(_))).count();
-                let most = desired.size.max(desired.healthy_at_start) + desired.strategy.surge;
+                let most = desired.size.max(desired.healthy_at_start) + rolling.surge;
                 assert!(present + *count as usize <= most as usize, "more than {most} members");
                 let coming = observed.members.iter().filter(|m| {
                     Some(&m.release) == ours
@@ -43,11 +44,14 @@ fn check_move(observed: &Observed, desired: &Desired, operations: &[Operation]) 
                 });
                 if desired.source.is_some() {
                     let flying = coming.count() + *count as usize;
-                    assert!(flying <= desired.strategy.batch as usize, "{flying} at a time");
+                    assert!(flying <= rolling.batch as usize, "{flying} at a time");
                 }
             }
             Operation::Register { id } | Operation::Terminate { id } => {
                 assert!(member(id).is_some() && named.insert(id.clone()), "{operation:?}");
+            }
+            Operation::StandBy { .. } | Operation::Switch { .. } => {
+                panic!("nobody stands by in a rollout by batches: {operation:?}")
             }
             Operation::Drain { id } => {
                 assert!(named.insert(id.clone()));
@@ -80,7 +84,7 @@ fn desired(scene: &Scene) -> Desired {
         target: Which::Target.release(),
         source: (!scene.first).then(|| Which::Source.release()),
         size: scene.size,
-        strategy: scene.rolling.clone(),
+        strategy: How::Rolling(scene.rolling.clone()),
         direction: Direction::Forward,
         started_at: at(START),
         patience: Duration::from_secs(PATIENCE.into()),
@@ -92,7 +96,7 @@ fn desired(scene: &Scene) -> Desired {
 fn play(scene: &Scene) -> (End, Vec<Member>) {
     let mut world = World::new(scene.clone());
     let mut desired = desired(scene);
-    let floor = desired.strategy.floor.min(desired.size).min(desired.healthy_at_start) as usize;
+    let floor = scene.rolling.floor.min(desired.size).min(desired.healthy_at_start) as usize;
     world.record();
 
     // Each member is swapped in at most a patience and a drain, there and back, besides what faults
@@ -161,7 +165,7 @@ fn play(scene: &Scene) -> (End, Vec<Member>) {
             Move::Act { operations, progress } => {
                 assert!(!operations.is_empty());
                 assert!((1..=progress.batches).contains(&progress.batch));
-                check_move(&observed, &desired, &operations);
+                check_move(&observed, &desired, &scene.rolling, &operations);
                 let mut operations = operations;
                 if std::mem::take(&mut lost) {
                     operations.clear();
@@ -303,4 +307,173 @@ proptest! {
         };
         check_end(&scene);
     }
+    /// All at once: a whole fleet, a release of any quality, and whoever carries the plan out is cut
+    /// short, repeated, away, or looks at what is old.
+    #[test]
+    fn a_switch_keeps_its_promises_and_ends(
+        size in 1..5u32,
+        hold in prop_oneof![Just(0u64), Just(600)],
+        standby in 0..5u32,
+        target in quality(),
+        faults in proptest::collection::vec((0..40u32, carrier_fault()), 0..6),
+    ) {
+        let mut before = vec![(Which::Source, true); size as usize];
+        before.extend(vec![(Which::Target, true); standby.min(size) as usize]);
+        let scene = Scene {
+            size,
+            rolling: Rolling { batch: size, surge: size, floor: size },
+            before,
+            first: false,
+            target,
+            source: Quality::Good { boot: 1, start: 1 },
+            faults,
+        };
+        check_switch(&scene, hold, standby.min(size));
+    }
+}
+
+fn carrier_fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        2 => Just(Fault::Lost),
+        3 => (0..3usize).prop_map(Fault::Cut),
+        2 => Just(Fault::Repeated),
+        2 => (1..5usize).prop_map(Fault::Stale),
+        2 => (1..40u32).prop_map(Fault::Away),
+        1 => Just(Fault::Cancel),
+    ]
+}
+
+fn stands_by(member: &Member) -> bool {
+    matches!(member.traffic, Traffic::Standby(_))
+}
+
+/// What holds of every move of a switch.
+fn check_switch_move(observed: &Observed, desired: &Desired, operations: &[Operation]) {
+    let forward = desired.direction == Direction::Forward;
+    let member = |id: &InstanceId| observed.members.iter().find(|member| member.id == *id).unwrap();
+    let switched =
+        !observed.members.iter().any(|m| Some(&m.release) == desired.source.as_ref() && healthy(m));
+    for operation in operations {
+        match operation {
+            Operation::Switch { to } => {
+                let well = |id: &InstanceId| {
+                    healthy(member(id)) || member(id).traffic == Traffic::Standby(Check::Healthy)
+                };
+                assert!(!to.is_empty() && to.iter().all(well), "only to those who are healthy: {to:?}");
+                let is_new = |id: &&InstanceId| member(id).release == desired.target;
+                if forward {
+                    assert_eq!(to.iter().filter(is_new).count(), desired.size as usize, "all, and no others");
+                }
+            }
+            Operation::Register { .. } => assert!(!forward, "what is new stands by"),
+            Operation::Launch { release, count } => {
+                assert!(*count > 0 && *count <= desired.size);
+                assert_eq!(
+                    Some(release),
+                    if forward { Some(&desired.target) } else { desired.source.as_ref() }
+                );
+            }
+            Operation::Drain { id } if forward => {
+                assert!(!healthy(member(id)), "who serves is switched away from, not drained");
+                let old = Some(&member(id).release) == desired.source.as_ref();
+                assert!(switched || !old, "the old ones stay until the switch");
+            }
+            Operation::StandBy { .. } | Operation::Drain { .. } | Operation::Terminate { .. } => {}
+        }
+    }
+}
+
+fn check_switch(scene: &Scene, hold: u64, standby: u32) {
+    let mut world = World::new(scene.clone());
+    for machine in world.machines.iter_mut().filter(|m| m.member.release == Which::Target.release()) {
+        machine.member.traffic = Traffic::Standby(Check::Healthy);
+        // It is there, and was well: only what is launched now turns out as the release does.
+        (machine.quality, machine.crashes_at) = (Quality::Good { boot: 0, start: 0 }, None);
+    }
+    world.record();
+    let mut desired = Desired {
+        strategy: How::BlueGreen { hold: Duration::from_secs(hold) },
+        healthy_at_start: scene.size,
+        ..desired(scene)
+    };
+    let crashes = matches!(scene.target, Quality::CrashesAfter(_));
+    let (mut lost, mut cut, mut repeated, mut stale, mut away, mut turned) =
+        (false, None, false, 0, 0, false);
+    for tick in 0..600 {
+        for (_, fault) in scene.faults.iter().filter(|(when, _)| *when == tick) {
+            match *fault {
+                Fault::Lost => lost = true,
+                Fault::Cut(after) => cut = Some(after),
+                Fault::Repeated => repeated = true,
+                Fault::Stale(age) => stale = age,
+                Fault::Away(ticks) => away = ticks,
+                Fault::Cancel => {
+                    world.seen.clear();
+                    world.record();
+                    turned = true;
+                    desired.direction = Direction::Back { reason: "cancelled".into() };
+                }
+                Fault::Crash(_) | Fault::Flap(..) => {}
+            }
+        }
+        let serving = world.machines.iter().filter(|machine| healthy(&machine.member)).count();
+        assert!(crashes || serving >= scene.size as usize, "only {serving} serve: {:#?}", world.seen.last());
+        if away > 0 {
+            away -= 1;
+            world.step();
+            continue;
+        }
+        let age = std::mem::take(&mut stale).min(world.seen.len() - 1);
+        let observed = world.seen[world.seen.len() - 1 - age].clone();
+        match plan(&observed, &desired) {
+            Move::TurnBack { reason } => {
+                assert!(desired.direction == Direction::Forward && reason.len() > 10, "{reason}");
+                turned = true;
+                desired.direction = Direction::Back { reason };
+                world.seen.clear();
+            }
+            Move::Wait { until, .. } => assert!(until.is_none_or(|until| until > observed.now)),
+            Move::Act { operations, .. } => {
+                assert!(!operations.is_empty());
+                check_switch_move(&observed, &desired, &operations);
+                let mut operations = operations;
+                if std::mem::take(&mut lost) {
+                    operations.clear();
+                }
+                if let Some(after) = cut.take() {
+                    operations.truncate(after);
+                }
+                for operation in &operations {
+                    world.carry_out(operation, 0, &observed);
+                    if matches!(operation, Operation::Launch { .. }) && std::mem::take(&mut repeated) {
+                        world.carry_out(operation, 0, &observed);
+                    }
+                }
+            }
+            Move::Done(end) => {
+                let (held, rest): (Vec<_>, Vec<_>) = observed.members.into_iter().partition(stands_by);
+                let alive = |m: &Member| !matches!(m.life, Life::Failed(_));
+                let rest: Vec<_> = rest.into_iter().filter(alive).collect();
+                match end {
+                    End::Completed => {
+                        assert!(!turned);
+                        only(Which::Target, scene.size, &rest);
+                        let all = held.iter().all(|member| member.release == Which::Source.release());
+                        assert!(all && (hold > 0 || held.is_empty()), "{held:#?}");
+                    }
+                    End::RolledBack { .. } => {
+                        assert!(turned && held.is_empty(), "{held:#?}");
+                        only(Which::Source, scene.size, &rest);
+                    }
+                    End::Stranded { reason } => panic!("the old release is good: {reason}"),
+                }
+                if !turned && standby == scene.size && scene.faults.is_empty() {
+                    assert!(tick <= 2 * DRAIN + 4, "who stands by is switched to at once: {tick}");
+                }
+                return;
+            }
+        }
+        world.step();
+    }
+    panic!("not at an end: {:#?}", world.seen.last());
 }

@@ -10,6 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::handover;
 use super::process::{Phase, Process};
 use super::protocol::{Answer, Fault, Hello, Request};
+use crate::cloud::Role;
 use crate::ids::FleetId;
 use crate::ipc::{Reader, Writer};
 
@@ -128,10 +129,23 @@ async fn make(process: &Arc<Process>, change: Request) -> Answer {
             None => Err(Answer::refused(Fault::NotFound, format!("the listener of {fleet}"))),
             Some(fleet) => {
                 for (id, address) in targets {
-                    fleet.register(id, address);
+                    fleet.register(id, address, Role::Serving);
                 }
                 Ok(())
             }
+        },
+        Request::StandBy { fleet, targets } => match process.fleet(&fleet) {
+            None => Err(Answer::refused(Fault::NotFound, format!("the listener of {fleet}"))),
+            Some(fleet) => {
+                for (id, address) in targets {
+                    fleet.register(id, address, Role::Standby);
+                }
+                Ok(())
+            }
+        },
+        Request::Switch { fleet, to } => match process.fleet(&fleet) {
+            None => Err(Answer::refused(Fault::NotFound, format!("the listener of {fleet}"))),
+            Some(fleet) => fleet.switch(&to).map_err(|why| Answer::refused(Fault::Conflict, why)),
         },
         Request::Deregister { fleet, targets } => {
             if let Some(fleet) = process.fleet(&fleet) {

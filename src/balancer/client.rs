@@ -44,6 +44,16 @@ pub enum FirstWord {
     Failed { message: String },
 }
 
+/// What [`Client::renew`] came to, with the process that serves now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// There is nothing to serve.
+    Nothing,
+    /// It was not older than this client's program.
+    Kept(u32),
+    Replaced(u32),
+}
+
 /// Speaks to the balancer of a data directory. Cheap; each request has its own connection.
 pub struct Client {
     data: PathBuf,
@@ -101,6 +111,17 @@ impl Client {
     pub async fn replace(&self) -> Result<u32, Error> {
         let _starting = self.start_lock().await?;
         self.start(Start::TakeOver).await
+    }
+
+    /// Puts a process of this client's program in the place of an older one, without losing a
+    /// connection. One that was killed is started again.
+    pub async fn renew(&self) -> Result<Renewed, Error> {
+        let before = self.connect().await?.map(|connection| connection.hello.pid);
+        Ok(match self.reach(Need::Listeners).await? {
+            None => Renewed::Nothing,
+            Some(connection) if Some(connection.hello.pid) == before => Renewed::Kept(connection.hello.pid),
+            Some(connection) => Renewed::Replaced(connection.hello.pid),
+        })
     }
 
     /// Asks, of a new process when the old one went away meanwhile. `None` when no process runs and
@@ -303,6 +324,22 @@ impl Balancer for Client {
 
     async fn register(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
         let request = Request::Register { fleet: fleet.clone(), targets: targets.to_vec() };
+        match self.ask(&request, Need::Listeners, PATIENCE).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound(format!("the listener of {fleet}"))),
+        }
+    }
+
+    async fn stand_by(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
+        let request = Request::StandBy { fleet: fleet.clone(), targets: targets.to_vec() };
+        match self.ask(&request, Need::Listeners, PATIENCE).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound(format!("the listener of {fleet}"))),
+        }
+    }
+
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), Error> {
+        let request = Request::Switch { fleet: fleet.clone(), to: to.to_vec() };
         match self.ask(&request, Need::Listeners, PATIENCE).await? {
             Some(_) => Ok(()),
             None => Err(Error::NotFound(format!("the listener of {fleet}"))),

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::saved::{SavedFleet, SavedTarget, Saver, State};
 use super::upstream::Upstream;
 use super::{health, lock};
-use crate::cloud::{HealthCheck, Listener, Target, TargetState};
+use crate::cloud::{HealthCheck, Listener, Role, Target, TargetState};
 use crate::ids::{FleetId, InstanceId};
 
 mod table;
@@ -87,7 +87,7 @@ impl Fleet {
         let mut table = lock(&self.table);
         table.elsewhere.extend(elsewhere);
         for target in targets {
-            let slot = self.add(&mut table, target.id, target.address);
+            let slot = self.add(&mut table, target.id, target.address, target.role);
             let drain = table.listener.drain;
             let Some(member) = table.members.iter_mut().find(|member| member.slot == slot) else { continue };
             (member.state, member.proven, member.reason) = (target.state, target.proven, target.reason);
@@ -123,6 +123,7 @@ impl Fleet {
             id: member.id.clone(),
             address: member.upstream.address(),
             state: member.state,
+            role: member.role,
             proven: member.proven,
             reason: member.reason.clone(),
         });
@@ -144,6 +145,7 @@ impl Fleet {
                 }
                 State::Drained => TargetState::Drained,
             },
+            role: member.role,
             reason: member.reason.clone(),
         });
         (targets.collect(), *self.revision.borrow())
@@ -155,20 +157,55 @@ impl Fleet {
     }
 
     /// Adds a target and starts to check it; one with that id stays as it is.
-    pub fn register(self: &Arc<Self>, id: InstanceId, address: SocketAddr) {
+    pub fn register(self: &Arc<Self>, id: InstanceId, address: SocketAddr, role: Role) {
         let mut table = lock(&self.table);
         if table.mode == Mode::Serving && !table.members.iter().any(|member| member.id == id) {
-            tracing::info!("{}: {id} at {address} is registered", self.id);
-            self.add(&mut table, id, address);
+            tracing::info!("{}: {id} at {address} is registered, {role:?}", self.id);
+            self.add(&mut table, id, address, role);
             self.changed();
         }
     }
 
-    fn add(self: &Arc<Self>, table: &mut Table, id: InstanceId, address: SocketAddr) -> u64 {
+    /// Lets these serve and nobody else: when this returns, every new request goes to one of them. The
+    /// others stand by. When one of them is missing or not healthy, nothing changes, and the sentence
+    /// says which.
+    pub fn switch(&self, to: &[InstanceId]) -> Result<(), String> {
+        let mut table = lock(&self.table);
+        if to.is_empty() {
+            return Err(format!("{} would be left with nobody who serves", self.id));
+        }
+        for id in to {
+            let member = table.members.iter().find(|member| member.id == *id);
+            match member.map(|member| (member.state, member.reason.as_deref())) {
+                Some((State::Healthy, _)) => {}
+                Some((_, reason)) => {
+                    let reason = reason.unwrap_or("it was not checked often enough");
+                    return Err(format!("{id} is not healthy, so nothing is switched to it: {reason}"));
+                }
+                None => return Err(format!("{} has no target {id}", self.id)),
+            }
+        }
+        let mut switched = 0;
+        for member in &mut table.members {
+            let role = if to.contains(&member.id) { Role::Serving } else { Role::Standby };
+            let leaving = matches!(member.state, State::Draining { .. } | State::Drained);
+            if !leaving && member.role != role {
+                member.role = role;
+                switched += 1;
+            }
+        }
+        if switched > 0 {
+            tracing::info!("{}: {} targets serve now, and nobody else", self.id, to.len());
+            self.changed();
+        }
+        Ok(())
+    }
+
+    fn add(self: &Arc<Self>, table: &mut Table, id: InstanceId, address: SocketAddr, role: Role) -> u64 {
         table.slots += 1;
         let slot = table.slots;
         let checks = AbortOnDropHandle::new(tokio::spawn(health::keep_checking(self.clone(), slot)));
-        table.members.push(Member::new(slot, id, address, checks));
+        table.members.push(Member::new(slot, id, address, role, checks));
         slot
     }
 

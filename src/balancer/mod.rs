@@ -31,7 +31,7 @@ mod proxy;
 mod saved;
 mod upstream;
 
-pub use client::{Client, FirstWord};
+pub use client::{Client, FirstWord, Renewed};
 pub use process::{Options, Start, run};
 pub use protocol::Build;
 

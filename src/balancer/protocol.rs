@@ -81,6 +81,15 @@ pub(super) enum Request {
         fleet: FleetId,
         targets: Vec<(InstanceId, SocketAddr)>,
     },
+    /// An older process does not know this and the next one: it refuses them.
+    StandBy {
+        fleet: FleetId,
+        targets: Vec<(InstanceId, SocketAddr)>,
+    },
+    Switch {
+        fleet: FleetId,
+        to: Vec<InstanceId>,
+    },
     Deregister {
         fleet: FleetId,
         targets: Vec<InstanceId>,

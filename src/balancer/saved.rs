@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::cloud::Listener;
+use crate::cloud::{Listener, Role};
 use crate::ids::InstanceId;
 
 /// The version of the format. A field may be added when it has a default.
@@ -36,6 +36,8 @@ pub(super) struct SavedTarget {
     pub id: InstanceId,
     pub address: SocketAddr,
     pub state: State,
+    #[serde(default)]
+    pub role: Role,
     /// Whether it ever was healthy.
     #[serde(default)]
     pub proven: bool,
@@ -188,7 +190,7 @@ mod tests {
         let saved = Saved::parse(FIRST.as_bytes()).unwrap();
         let fleet = &saved.fleets[0];
         assert_eq!(fleet.listener.port, 7432);
-        assert_eq!(fleet.targets[0].state, State::Healthy);
+        assert_eq!((fleet.targets[0].state, fleet.targets[0].role), (State::Healthy, Role::Serving));
         let since = "2026-11-21T10:00:00Z".parse().unwrap();
         assert_eq!(fleet.targets[1].state, State::Draining { since });
     }

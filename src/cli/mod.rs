@@ -45,6 +45,7 @@ mod status;
 mod text;
 mod trigger;
 mod unlock;
+mod upgrade;
 mod validate;
 mod who;
 
@@ -82,6 +83,7 @@ enum Command {
     Lift(lift::Args),
     Status(status::Args),
     Down(down::Args),
+    Upgrade(upgrade::Args),
     Validate(validate::Args),
     Plan(plan::Args),
     Schema(schema::Args),
@@ -154,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Lift(args) => on_runtime(lift::run(args)),
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
+        Command::Upgrade(args) => on_runtime(upgrade::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),
         Command::Plan(args) => with_io(|io| plan::run(&args, io)),
         Command::Schema(args) => with_io(|io| schema::run(&args, io)),

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::diagnostics::{self, Form};
 use super::reach::Where;
-use super::{Error, Exit};
+use super::{Error, Exit, upgrade};
 use crate::app::House;
 use crate::config::Settings;
 use crate::engine::Engine;
@@ -68,7 +68,8 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         .hint("or listen on this machine alone: --listen 127.0.0.1:7430"));
     }
     let mut signals = Signals::new()?;
-    let house = House::open(&data, "windlass serve", &settings).await?;
+    let house = House::open(&data, upgrade::SERVE, &settings).await?;
+    let mut successor = upgrade::Successor::new(&house.data)?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::world(format!("cannot listen at {}: {error}", args.listen))
             .hint("--listen 127.0.0.1:0 takes a port that is free")
@@ -80,7 +81,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     if args.config.is_some() {
         house.engine.use_settings(settings.clone());
     }
-    let intake = house.intake(args.pipelines.clone(), settings).await.map_err(Error::input)?;
+    let intake = house.intake(args.pipelines.clone(), settings.clone()).await.map_err(Error::input)?;
     let server = Server::new(house.engine.clone(), house.data.clone(), shutdown.clone())
         .at(address)
         .with_intake(intake.clone());
@@ -92,6 +93,8 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let tcp_access = access.clone();
     let mut local = tokio::spawn(async move { on_socket.serve_socket(socket).await });
     let mut tcp = tokio::spawn(async move { on_tcp.serve_tcp(listener, tcp_access).await });
+    // Before the runs are taken up, so that their rollouts know who keeps what they leave behind.
+    let keeper = house.engine.keep_fleets(Settings::clone(&settings));
     let engine = house.engine.clone();
     let driving =
         AbortOnDropHandle::new(tokio::spawn(async move { engine.take_up(|| ready.done("runs")).await }));
@@ -101,20 +104,22 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             tracing::info!(url = format!("http://{address}"), data = %house.data.display(), "serving")
         }
     }
-    loop {
+    let program = loop {
         tokio::select! {
             wish = signals.next() => match wish {
-                Wish::End => break,
+                Wish::End => break None,
                 Wish::Reload => reload(args.config.as_deref(), &house.engine, &access, &intake),
             },
+            program = successor.named() => break Some(program),
             // Neither ends by itself.
             ended = &mut local => return Err(Error::world(format!("the socket is not served any more: {ended:?}"))),
             ended = &mut tcp => return Err(Error::world(format!("{address} is not served any more: {ended:?}"))),
         }
-    }
+    };
     tracing::info!("pausing: what runs goes on, and the next start carries it on");
     shutdown.cancel();
     drop(driving);
+    drop(keeper);
     intake.stop().await;
     let leave = async {
         let _ = tokio::time::timeout(FAREWELL, async { tokio::join!(local, tcp) }).await;
@@ -125,7 +130,10 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         // What is recorded is durable; the rest is what a crash would leave.
         () = signals.end() => {}
     }
-    Ok(Exit::Good)
+    match program {
+        None => Ok(Exit::Good),
+        Some(program) => Err(upgrade::become_program(&program)),
+    }
 }
 
 /// How a credential is made.

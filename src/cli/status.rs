@@ -12,6 +12,9 @@ use crate::http::FleetList;
 /// Longest reason that an instance is shown with, in characters; `show` and `logs` have all of it.
 const REASON: usize = 160;
 
+/// Longest trouble that a fleet is shown with.
+const TROUBLE: usize = 600;
+
 /// Show every fleet: its image, version, commit and health, and what waits for it
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -90,6 +93,12 @@ fn print(out: &mut impl Write, fleet: &FleetView, place: &str) -> io::Result<()>
             out,
             "  {YELLOW}{run} was interrupted{YELLOW:#}: windlass resume {run}{place} carries it on"
         )?;
+    }
+    if let Some(standby) = &fleet.standby {
+        writeln!(out, "  {} stands by until {}", standby.name, text::date(standby.until))?;
+    }
+    if let Some(trouble) = &fleet.trouble {
+        writeln!(out, "  {RED}{}{RED:#}", text::short(&clean(trouble), TROUBLE))?;
     }
     for instance in &fleet.instances {
         let reason =

@@ -30,9 +30,12 @@ pub enum Operation {
     Launch,
     Instances,
     Terminate,
+    Ended,
     PutListener,
     RemoveListener,
     Register,
+    StandBy,
+    Switch,
     Deregister,
     Forget,
     Targets,
@@ -242,6 +245,9 @@ impl<T: Compute + ?Sized> Compute for Faulty<T> {
     async fn terminate(&self, id: &InstanceId) -> Result<(), Error> {
         self.faults.through(Operation::Terminate, || self.inner.terminate(id)).await
     }
+    async fn ended(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error> {
+        self.faults.through(Operation::Ended, || self.inner.ended(running, patience)).await
+    }
 }
 
 #[async_trait]
@@ -254,6 +260,12 @@ impl<T: Balancer + ?Sized> Balancer for Faulty<T> {
     }
     async fn register(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
         self.faults.through(Operation::Register, || self.inner.register(fleet, targets)).await
+    }
+    async fn stand_by(&self, fleet: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), Error> {
+        self.faults.through(Operation::StandBy, || self.inner.stand_by(fleet, targets)).await
+    }
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), Error> {
+        self.faults.through(Operation::Switch, || self.inner.switch(fleet, to)).await
     }
     async fn deregister(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error> {
         self.faults.through(Operation::Deregister, || self.inner.deregister(fleet, targets)).await

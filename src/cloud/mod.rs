@@ -180,6 +180,9 @@ pub trait Compute: Send + Sync {
     async fn instances(&self, fleet: &FleetId) -> Result<Vec<Instance>, Error>;
     /// Ends an instance; answers when it is gone. One that is gone already is fine.
     async fn terminate(&self, id: &InstanceId) -> Result<(), Error>;
+    /// Returns when one of these does not run any more, at once where that is so already; at the
+    /// latest after `patience`.
+    async fn ended(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error>;
 }
 
 /// How a fleet is reached and how its health is asked for.
@@ -212,8 +215,20 @@ pub struct Target {
     pub id: InstanceId,
     pub address: std::net::SocketAddr,
     pub state: TargetState,
+    #[serde(default)]
+    pub role: Role,
     /// What the last failed health check said.
     pub reason: Option<String>,
+}
+
+/// What a target is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    #[default]
+    Serving,
+    /// It is checked, and gets no new request before it is switched to.
+    Standby,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,7 +260,18 @@ pub trait Balancer: Send + Sync {
         fleet: &FleetId,
         targets: &[(InstanceId, std::net::SocketAddr)],
     ) -> Result<(), Error>;
-    /// Starts draining targets. From the answer on they get no new request.
+    /// Adds targets that stand by: they are checked and get no request. Those that are there already
+    /// stay as they are.
+    async fn stand_by(
+        &self,
+        fleet: &FleetId,
+        targets: &[(InstanceId, std::net::SocketAddr)],
+    ) -> Result<(), Error>;
+    /// In one step: these targets serve, and all others that served stand by; requests that are open
+    /// at those are finished. From the answer on no other target gets a new request. When one of these
+    /// is not there or not healthy, nothing changes and the answer is [`Error::Conflict`].
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), Error>;
+    /// Starts draining targets, also those that stand by. From the answer on they get no new request.
     async fn deregister(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error>;
     /// Forgets targets, drained or not, as when their instance is gone.
     async fn forget(&self, fleet: &FleetId, targets: &[InstanceId]) -> Result<(), Error>;

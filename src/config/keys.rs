@@ -133,10 +133,24 @@ static STRATEGY: Table = Table {
     what: "\"strategy\"",
     keys: &[
         Key::optional("rolling", Shape::Table(&ROLLING), "a batch at a time"),
-        Key::later("blue_green"),
+        Key::optional(
+            "blue_green",
+            Shape::Table(&BLUE_GREEN),
+            "all at once: new instances beside the old ones, and one switch",
+        ),
         Key::later("canary"),
     ],
     one_of: &["rolling", "blue_green", "canary"],
+};
+
+static BLUE_GREEN: Table = Table {
+    what: "\"blue_green\"",
+    keys: &[Key::optional(
+        "hold",
+        Shape::Time(Duration::ZERO),
+        "how long the old instances stand by after the switch; 10m unless given",
+    )],
+    one_of: &[],
 };
 
 static ROLLING: Table = Table {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::cloud::HealthCheck;
 use crate::ids::{EnvironmentName, PipelineName};
 use crate::pipeline::{Place, Surroundings};
-use crate::rollout::Rolling;
+use crate::rollout::Strategy;
 
 mod file;
 pub mod freeze;
@@ -143,7 +143,7 @@ pub struct Fleet {
     pub port: u16,
     pub health: HealthCheck,
     pub drain: Duration,
-    pub strategy: Rolling,
+    pub strategy: Strategy,
     /// A new instance that is not healthy so long after its launch has failed.
     pub patience: Duration,
     pub env: BTreeMap<String, String>,

@@ -8,7 +8,7 @@ use crate::cloud::HealthCheck;
 use crate::pipeline::text::{self, Share};
 use crate::pipeline::yaml::{self, Entry, Node};
 use crate::pipeline::{Problems, shape};
-use crate::rollout::Rolling;
+use crate::rollout::{Rolling, Strategy};
 
 use super::freeze::{Freeze, Moment, Span};
 use super::meaning::{self, one_or_list};
@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const THRESHOLD: u32 = 2;
 const DRAIN: Duration = Duration::from_secs(10);
+/// Long enough to see that a release is bad, and short enough to pay for twice the instances.
+const HOLD: Duration = Duration::from_secs(10 * 60);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What every instance and every step gets from Windlass itself.
@@ -300,10 +302,17 @@ fn fleet(node: &Node) -> Option<Fleet> {
             unhealthy: number(health, "unhealthy").unwrap_or(THRESHOLD),
         },
         drain: time(node, "drain").unwrap_or(DRAIN),
-        strategy: rolling(node.get("strategy").and_then(|strategy| strategy.get("rolling")), size),
+        strategy: strategy(node.get("strategy"), size),
         patience: time(node, "patience").unwrap_or(PATIENCE),
         env: env.collect::<Option<BTreeMap<_, _>>>()?,
     })
+}
+
+fn strategy(node: Option<&Node>, size: u32) -> Strategy {
+    match node.and_then(|strategy| strategy.get("blue_green")) {
+        Some(node) => Strategy::BlueGreen { hold: time(node, "hold").unwrap_or(HOLD) },
+        None => Strategy::Rolling(rolling(node.and_then(|strategy| strategy.get("rolling")), size)),
+    }
 }
 
 fn rolling(node: Option<&Node>, size: u32) -> Rolling {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rollout::Rolling;
 use std::path::Path;
 
 const SETTINGS: &str = r#"
@@ -51,10 +52,10 @@ fn settings_are_read_with_their_defaults() {
             unhealthy: 4,
         }
     );
-    assert_eq!(fleet.strategy, Rolling { batch: 1, surge: 1, floor: 1 });
+    assert_eq!(fleet.strategy, Strategy::Rolling(Rolling { batch: 1, surge: 1, floor: 1 }));
     assert_eq!((fleet.drain, fleet.patience), (Duration::from_secs(5), Duration::from_secs(60)));
     let fleet = settings.fleet(&production, &service).unwrap();
-    assert_eq!(fleet.strategy, Rolling { batch: 2, surge: 1, floor: 2 });
+    assert_eq!(fleet.strategy, Strategy::Rolling(Rolling { batch: 2, surge: 1, floor: 2 }));
     assert_eq!(fleet.health.interval, Duration::from_secs(1));
     // Values are the text that was written.
     let env: Vec<_> = fleet.env.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -23,7 +23,7 @@ use crate::run::fleet::FleetState;
 use crate::run::ships;
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
-use crate::stage::{Attempt, Entry, Journal, Work};
+use crate::stage::{Afterwards, Attempt, Entry, Journal, Work};
 
 /// While a run waits for a fleet it looks again so often, should nobody wake it.
 const SLOW_TICK: Duration = Duration::from_secs(5);
@@ -231,7 +231,9 @@ impl Driver {
                     .parts
                     .stages
                     .get(self.state.pipeline.stages[i].kind.word())
-                    .map_or(Duration::ZERO, |stage| stage.stop_bound(&work(&self.state, &self.settings, i)));
+                    .map_or(Duration::ZERO, |stage| {
+                        stage.stop_bound(&work(&self.shared, &self.state, &self.settings, i))
+                    });
                 active.force_at = Some(Instant::now() + bound);
             }
         }
@@ -243,7 +245,7 @@ impl Driver {
     }
 
     fn start(&mut self, i: usize, slot: Option<Slot>) {
-        let work = work(&self.state, &self.settings, i);
+        let work = work(&self.shared, &self.state, &self.settings, i);
         let number = work.id.attempt;
         let (stop, stop_signal) = watch::channel(None);
         let journal = Journal::new(self.entries_in.clone());
@@ -389,7 +391,7 @@ fn deployed(state: &RunState, i: usize) -> Option<StageName> {
 }
 
 /// What the running attempt of stage `i` works with.
-fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
+fn work(shared: &Shared, state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
     let image = state.ancestor_image(i);
     let recorded = state.stages[i].attempts.last().map(|attempt| attempt.steps.clone()).unwrap_or_default();
     let inputs = state.stages[i].attempts.last().map(|attempt| attempt.inputs.clone()).unwrap_or_default();
@@ -411,5 +413,9 @@ fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
         image,
         checked_out: ancestors.iter().any(|a| matches!(state.pipeline.stages[a].kind, Kind::Checkout)),
         recorded,
+        afterwards: match shared.kept.load(std::sync::atomic::Ordering::Acquire) {
+            true => Afterwards::Kept,
+            false => Afterwards::Nobody,
+        },
     }
 }

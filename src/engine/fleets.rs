@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::policy::frozen;
+use super::{Error, keeper};
 use crate::clock::Clock;
-use crate::cloud::{self, Cloud, InstanceState, TargetState};
+use crate::cloud::{self, Cloud, InstanceState, Role, TargetState};
 use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
 use crate::journal::{fleet_append, load_environment, load_fleet, load_run};
@@ -63,6 +63,12 @@ pub struct FleetView {
     /// The name of the image that a rollback goes back to.
     #[serde(default)]
     pub previous: Option<String>,
+    /// What ran before and stands by, for a way back at once.
+    #[serde(default)]
+    pub standby: Option<StandbyView>,
+    /// Why it is not kept as it should be, for people.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A person's hold.
@@ -103,10 +109,19 @@ pub struct InstanceView {
     pub id: InstanceId,
     pub image: ImageId,
     pub address: String,
-    /// `initial`, `healthy`, `unhealthy`, `draining`, `drained`, `unregistered` or `failed`.
+    /// `initial`, `healthy`, `unhealthy`, `draining`, `drained`, `unregistered` or `failed`;
+    /// `standby` is healthy and gets no request.
     pub health: String,
     pub reason: Option<String>,
     pub launched_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StandbyView {
+    /// Of the image.
+    pub name: String,
+    /// It is ended then.
+    pub until: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -170,6 +185,10 @@ pub async fn list(
                 started_at: rollout.started_at,
             }),
             waiting: Vec::new(),
+            standby: state
+                .held_at(Timestamp::now())
+                .map(|standby| StandbyView { name: standby.image.name.clone(), until: standby.until }),
+            trouble: keeper::put_off(&state.keeping),
             lock: state.lock.as_ref().map(LockView::new),
             environment_lock: around.lock.as_ref().map(LockView::new),
             frozen: calendars.frozen(store, &row.fleet, current, now).await,
@@ -258,13 +277,14 @@ async fn instances(cloud: &Cloud, fleet: &FleetId) -> Result<Vec<InstanceView>, 
             (_, None) => ("unregistered", None),
             (_, Some(target)) => {
                 let health = match target.state {
+                    TargetState::Healthy if target.role == Role::Standby => "standby",
                     TargetState::Initial => "initial",
                     TargetState::Healthy => "healthy",
                     TargetState::Unhealthy => "unhealthy",
                     TargetState::Draining { .. } => "draining",
                     TargetState::Drained => "drained",
                 };
-                (health, target.reason.clone().filter(|_| health != "healthy"))
+                (health, target.reason.clone().filter(|_| !matches!(health, "healthy" | "standby")))
             }
         };
         views.push(InstanceView {
@@ -299,6 +319,9 @@ pub async fn down(
             return Err(Error::Held { fleet: fleet.clone(), holder: holder.clone() });
         }
     }
+    // From here on nobody keeps it alive.
+    let event = FleetEvent::DownStarted { actor: actor.clone() };
+    store.append(vec![fleet_append(fleet, state.sequence, vec![(clock.now(), event)])]).await?;
     let targets = cloud.balancer.targets(fleet).await.map_err(Error::Cloud)?;
     let ids: Vec<InstanceId> = targets.into_iter().map(|target| target.id).collect();
     if !ids.is_empty() {
@@ -321,6 +344,6 @@ pub async fn down(
     cloud.balancer.remove_listener(fleet).await.map_err(Error::Cloud)?;
     let now = clock.now();
     let event = FleetEvent::Ended { actor };
-    store.append(vec![fleet_append(fleet, state.sequence, vec![(now, event)])]).await?;
+    store.append(vec![fleet_append(fleet, state.sequence + 1, vec![(now, event)])]).await?;
     Ok(())
 }

@@ -31,6 +31,7 @@ mod acts;
 mod admit;
 mod drive;
 pub mod fleets;
+mod keeper;
 mod known;
 mod lanes;
 mod observe;
@@ -42,7 +43,7 @@ mod tests;
 mod turn;
 
 pub use acts::Target;
-
+pub use keeper::Keeper;
 pub use slots::Slots;
 
 impl From<store::Error> for Error {
@@ -115,6 +116,14 @@ struct Shared {
     stuck: Mutex<BTreeMap<RunId, String>>,
     /// Whoever tries those again does it now.
     again: Notify,
+    /// Somebody keeps fleets alive here.
+    kept: AtomicBool,
+    /// Counts up when the journal of a fleet was written.
+    fleets: watch::Sender<u64>,
+    /// Held by whoever acts on a fleet outside rollouts.
+    acting: Mutex<HashMap<FleetId, Arc<tokio::sync::Mutex<()>>>>,
+    /// What there is to say of fleets that are not kept as they should be.
+    troubles: Mutex<BTreeMap<FleetId, String>>,
 }
 
 /// What is known of a run that is being driven.
@@ -143,6 +152,10 @@ impl Engine {
             drives_all: AtomicBool::new(false),
             stuck: Mutex::default(),
             again: Notify::new(),
+            kept: Default::default(),
+            fleets: watch::Sender::new(0),
+            acting: Mutex::default(),
+            troubles: Mutex::default(),
         }))
     }
 
@@ -227,7 +240,13 @@ impl Engine {
     pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
         let driven = |run: &RunId| self.handle(run).is_some();
         let (store, cloud, now) = (self.store().as_ref(), &self.0.parts.cloud, self.0.parts.clock.now());
-        fleets::list(store, cloud, now, driven, self.waiting().await).await
+        let mut views = fleets::list(store, cloud, now, driven, self.waiting().await).await?;
+        let troubles = self.0.troubles();
+        for view in &mut views {
+            let fleet = FleetId::new(view.service.clone(), view.environment.clone());
+            view.trouble = troubles.get(&fleet).cloned().or(view.trouble.take());
+        }
+        Ok(views)
     }
 
     /// Which driven runs wait for which environments, and why.
@@ -256,7 +275,13 @@ impl Engine {
     /// Takes a fleet down. `say` is told what happens.
     pub async fn down(&self, fleet: &FleetId, actor: Actor, say: impl FnMut(String)) -> Result<(), Error> {
         let parts = &self.0.parts;
-        fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await
+        let acting = self.0.fleet_lock(fleet);
+        let held = acting.lock().await;
+        let done =
+            fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await;
+        drop(held);
+        self.0.fleet_written();
+        done
     }
 
     /// The run as it is now.
@@ -362,6 +387,20 @@ impl Handle {
 impl Shared {
     fn runs(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Handle>> {
         self.runs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, BTreeMap<FleetId, String>> {
+        self.troubles.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn fleet_lock(&self, fleet: &FleetId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.acting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        locks.entry(fleet.clone()).or_default().clone()
+    }
+
+    /// The journal of a fleet was written: whoever keeps fleets looks again.
+    fn fleet_written(&self) {
+        self.fleets.send_modify(|revision| *revision = revision.wrapping_add(1));
     }
 }
 

@@ -77,6 +77,9 @@ impl Driver {
             }
         }
         self.publish();
+        if !draft.fleets.is_empty() {
+            self.shared.fleet_written();
+        }
         if draft.fleets.values().flatten().any(|(_, event)| matches!(event, FleetEvent::Released { .. })) {
             self.shared.lanes.wake(&self.run.pipeline);
         }

@@ -12,6 +12,10 @@
 //!   failed first rollout ends with no instances. Where the old one cannot be brought back either,
 //!   everything healthy keeps serving and the end says so ([`End::Stranded`]).
 //!
+//! The strategy `blue_green` brings up all new members beside the old ones, which go on serving, and
+//! switches when every one of them is healthy. Before that a failure ends the new ones; after it, it
+//! switches back, if the old ones are still there.
+//!
 //! Deliberately absent: memory of what was asked before. The same observation always gives the same
 //! move, so an operation that is repeated because an observation was old names the same members; a
 //! repeated launch is recognised by its key, which is the caller's to choose. An observation may be
@@ -20,12 +24,16 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, InstanceId};
 
+mod blue_green;
+mod keep;
 mod plan;
 mod words;
 
+pub use keep::{Kept, keep};
 pub use plan::plan;
 
 /// An instance and what the balancer says of it, joined.
@@ -55,11 +63,22 @@ pub enum Traffic {
     Healthy,
     /// With what the last check said.
     Unhealthy(String),
+    /// It is checked, and gets no request before it is switched to.
+    Standby(Check),
     Draining {
         open_requests: u64,
     },
     /// No open requests, or the drain time is over.
     Drained,
+}
+
+/// What is known of the health of a member that stands by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    Initial,
+    Healthy,
+    /// With what the last check said.
+    Unhealthy(String),
 }
 
 /// The fleet at one moment.
@@ -70,7 +89,19 @@ pub struct Observed {
 }
 
 /// How a fleet is turned over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// A batch at a time.
+    Rolling(Rolling),
+    /// All at once: the new members stand by until every one of them is healthy, and one switch turns
+    /// the traffic over to them. The old ones then stand by for `hold`, so that there is a way back at
+    /// once; zero: they are ended by the rollout itself.
+    BlueGreen { hold: Duration },
+}
+
+/// How a fleet is turned over a batch at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rolling {
     /// Members swapped at a time, at least 1.
     pub batch: u32,
@@ -99,7 +130,7 @@ pub struct Desired {
     /// The release that the fleet ran before; `None` for the first rollout.
     pub source: Option<Digest>,
     pub size: u32,
-    pub strategy: Rolling,
+    pub strategy: Strategy,
     pub direction: Direction,
     /// When the rollout was recorded. A member launched before that tells nothing about the release:
     /// one that fails is replaced. One launched since then that fails turns the rollout back.
@@ -122,6 +153,14 @@ pub enum Operation {
     Register {
         id: InstanceId,
     },
+    /// Have it checked, and give it no request.
+    StandBy {
+        id: InstanceId,
+    },
+    /// In one step: these serve, and whoever else served stands by.
+    Switch {
+        to: Vec<InstanceId>,
+    },
     /// Start draining.
     Drain {
         id: InstanceId,
@@ -134,6 +173,7 @@ pub enum Operation {
 /// Where a rollout stands, for people and for naming its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    pub phase: Phase,
     /// From 1.
     pub batch: u32,
     pub batches: u32,
@@ -142,6 +182,19 @@ pub struct Progress {
     pub ready: u32,
     /// Members of any other release that still exist.
     pub remaining: u32,
+}
+
+/// What is being done at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Members are swapped, a batch at a time.
+    Batch,
+    /// New members come up while the old ones serve.
+    BringUp,
+    /// The traffic is turned over.
+    Switch,
+    /// What does not serve any more is ended.
+    End,
 }
 
 /// The next move.

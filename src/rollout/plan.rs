@@ -14,8 +14,12 @@
 
 use jiff::Timestamp;
 
+use super::blue_green;
 use super::words::{self, Way};
-use super::{Desired, Direction, End, Life, Member, Move, Observed, Operation, Progress, Traffic};
+use super::{
+    Desired, Direction, End, Life, Member, Move, Observed, Operation, Phase, Progress, Rolling, Strategy,
+    Traffic,
+};
 use crate::ids::Digest;
 
 /// So many members of the source, launched on the way back, may fail before it is given up. One may
@@ -24,7 +28,15 @@ const RELAUNCH_LIMIT: usize = 3;
 
 /// The next move towards `desired`, seeing `observed`.
 pub fn plan(observed: &Observed, desired: &Desired) -> Move {
-    let survey = Survey::new(observed, desired);
+    match &desired.strategy {
+        Strategy::Rolling(rolling) => by_batches(observed, desired, rolling),
+        Strategy::BlueGreen { hold } => blue_green::plan(observed, desired, *hold),
+    }
+}
+
+/// The next move, swapping a batch at a time.
+pub(super) fn by_batches(observed: &Observed, desired: &Desired, rolling: &Rolling) -> Move {
+    let survey = Survey::new(observed, desired, rolling);
     if let (Direction::Forward, Some(reason)) = (&desired.direction, survey.failure()) {
         return Move::TurnBack { reason };
     }
@@ -71,6 +83,7 @@ struct Survey<'a> {
     /// Oldest first.
     members: Vec<(&'a Member, Standing)>,
     desired: &'a Desired,
+    rolling: &'a Rolling,
     way: Way,
     /// The release that the fleet moves to; `None` when it is to be empty.
     release: Option<&'a Digest>,
@@ -80,7 +93,7 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    fn new(observed: &'a Observed, desired: &'a Desired) -> Self {
+    fn new(observed: &'a Observed, desired: &'a Desired, rolling: &'a Rolling) -> Self {
         let (way, release) = match desired.direction {
             Direction::Forward => (Way::Forward, Some(&desired.target)),
             Direction::Back { .. } => (Way::Back, desired.source.as_ref()),
@@ -89,7 +102,7 @@ impl<'a> Survey<'a> {
             observed.members.iter().map(|member| (member, standing(member, observed.now, desired))).collect();
         members.sort_by_key(|(member, _)| (member.launched_at, &member.id));
         let size = if release.is_some() { desired.size as usize } else { 0 };
-        Self { members, desired, way, release, size, now: observed.now }
+        Self { members, desired, rolling, way, release, size, now: observed.now }
     }
 
     /// Members of the release that the fleet moves to.
@@ -149,14 +162,13 @@ impl<'a> Survey<'a> {
     /// How many more members may be launched: those that ended by themselves take no room.
     fn room(&self) -> usize {
         let present = self.members.iter().filter(|(_, s)| *s != Standing::Ended).count();
-        (self.level() + self.desired.strategy.surge.max(1) as usize).saturating_sub(present)
+        (self.level() + self.rolling.surge.max(1) as usize).saturating_sub(present)
     }
 
     /// How many ready members may be drained in all: the promise itself, whatever the rules say.
     fn spare(&self) -> usize {
         let ready = self.members.iter().filter(|(_, s)| *s == Standing::Ready).count();
-        let floor =
-            (self.desired.strategy.floor as usize).min(self.size).min(self.desired.healthy_at_start as usize);
+        let floor = (self.rolling.floor as usize).min(self.size).min(self.desired.healthy_at_start as usize);
         ready.saturating_sub(floor)
     }
 
@@ -270,14 +282,14 @@ impl<'a> Survey<'a> {
     fn pace(&self) -> usize {
         match self.desired.source {
             None => self.size,
-            Some(_) => self.desired.strategy.batch.max(1) as usize,
+            Some(_) => self.rolling.batch.max(1) as usize,
         }
     }
 
     fn progress(&self, operations: &[Operation]) -> Progress {
         let step = match self.desired.source {
             None => self.size.max(1),
-            Some(_) => self.pace().min(self.desired.strategy.surge.max(1) as usize),
+            Some(_) => self.pace().min(self.rolling.surge.max(1) as usize),
         };
         let launching: usize = operations
             .iter()
@@ -289,6 +301,7 @@ impl<'a> Survey<'a> {
         let launched = self.ready().len() + self.coming().len() + launching;
         let batches = self.size.div_ceil(step).max(1);
         Progress {
+            phase: Phase::Batch,
             batch: launched.div_ceil(step).clamp(1, batches) as u32,
             batches: batches as u32,
             ready: self.ready().len() as u32,
@@ -307,7 +320,7 @@ impl<'a> Survey<'a> {
 }
 
 /// When a member must be healthy.
-fn deadline(member: &Member, desired: &Desired) -> Timestamp {
+pub(super) fn deadline(member: &Member, desired: &Desired) -> Timestamp {
     member.launched_at.saturating_add(desired.patience).unwrap_or(Timestamp::MAX)
 }
 
@@ -318,6 +331,8 @@ fn standing(member: &Member, now: Timestamp, desired: &Desired) -> Standing {
         (_, Traffic::Drained) => Standing::Left,
         (_, Traffic::Draining { .. }) => Standing::Leaving,
         (_, Traffic::Healthy) => Standing::Ready,
+        // What another rollout left: it serves nobody, and swapping by batches does not switch.
+        (_, Traffic::Standby(_)) => Standing::Sick,
         // Before it was checked nothing can be held against it, however old it is: whoever should
         // have registered it may have been away.
         (Life::Running, Traffic::Unregistered | Traffic::Initial) => Standing::Coming,

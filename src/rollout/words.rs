@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Life, Member, Traffic};
+use super::{Check, Life, Member, Traffic};
 
 /// Which release the fleet moves to, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) fn failed(member: &Member, patience: Duration) -> String {
         Life::Pending => format!("{} was not running {} after its launch", member.id, time(patience)),
         Life::Running => format!("{} was not healthy {} after its launch", member.id, time(patience)),
     };
-    if let Traffic::Unhealthy(check) = &member.traffic {
+    if let Some(check) = said(member) {
         let _ = write!(text, "; its last health check said: {}", sentence(check));
     }
     text
@@ -34,10 +34,7 @@ pub(super) fn awaited(way: Way, coming: &[&Member], leaving: &[&Member]) -> Opti
             Way::Back => "old",
         };
         let mut part = format!("{} to become healthy", count(coming.len(), which, "instance"));
-        let check = coming.iter().find_map(|member| match &member.traffic {
-            Traffic::Unhealthy(check) => Some(check),
-            _ => None,
-        });
+        let check = coming.iter().find_map(|member| said(member));
         if let Some(check) = check {
             let _ = write!(part, ": {}", sentence(check));
         }
@@ -76,6 +73,14 @@ pub(super) fn stranded(ready: &[&Member], bad: &[&Member], size: usize) -> Strin
         let _ = write!(text, ": {last}");
     }
     text
+}
+
+/// What its last health check said.
+fn said(member: &Member) -> Option<&str> {
+    match &member.traffic {
+        Traffic::Unhealthy(check) | Traffic::Standby(Check::Unhealthy(check)) => Some(check),
+        _ => None,
+    }
 }
 
 /// A message as part of a sentence: trimmed, without its period.

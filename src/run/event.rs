@@ -517,6 +517,14 @@ pub enum RolloutEnd {
     Stranded { reason: String },
 }
 
+/// An instance that is to be launched outside a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relaunch {
+    /// The last part of its name.
+    pub n: u32,
+    pub key: Key,
+}
+
 /// A fact of a fleet's journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -545,6 +553,34 @@ pub enum FleetEvent {
     RolloutEnded {
         key: Key,
         end: RolloutEnd,
+    },
+    /// The traffic was switched: what ran before stands by until then, for a way back at once.
+    StandbyHeld {
+        /// Of the rollout.
+        key: Key,
+        /// What stands by.
+        image: Box<Image>,
+        release: Release,
+        until: Timestamp,
+    },
+    /// The intent to launch what is missing while no rollout is under way.
+    RepairStarted {
+        launches: Vec<Relaunch>,
+        /// So many repairs in a row before this one came to nothing.
+        strikes: u32,
+    },
+    /// What was launched came to nothing again: the next repair is put off.
+    BackedOff {
+        until: Timestamp,
+        strikes: u32,
+        /// What became of the last of them.
+        reason: String,
+    },
+    /// The fleet was whole for a while after it had come to nothing.
+    Recovered,
+    /// Somebody takes the fleet down: from here on nobody keeps it alive.
+    DownStarted {
+        actor: Actor,
     },
     /// The fleet was taken down: no instances, no balancer.
     Ended {

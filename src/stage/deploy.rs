@@ -1,4 +1,4 @@
-//! `deploy`: turns the environment's fleet over to the run's image, a batch at a time.
+//! `deploy`: turns the environment's fleet over to the run's image, by the fleet's strategy.
 //!
 //! The loop is level-triggered: observe the fleet, ask [`rollout::plan`], do what it says, observe
 //! again. After a crash the same loop goes on from what it sees. Turning back is noted in the
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Side};
 use super::upload::failed;
-use super::{Attempt, Next, Stage, Step, Work};
+use super::{Afterwards, Attempt, Next, Stage, Step, Work};
 use crate::cloud::{Cloud, Listener};
 use crate::config::{self, Promotion, Settings};
-use crate::ids::{FleetId, ImageId, InstanceId, PipelineName};
+use crate::ids::{FleetId, ImageId, InstanceId, Key, PipelineName};
 use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::Kind;
-use crate::rollout::{self, Desired, Direction, End, Move, Progress, Traffic};
+use crate::rollout::{self, Desired, Direction, End, Move, Phase, Progress, Strategy, Traffic};
 use crate::run::decide::Stop;
 use crate::run::event::{Failure, FleetEvent, Image, Outcome, Release, RolloutEnd};
 use crate::store::Store;
@@ -43,6 +43,9 @@ struct Begun {
     healthy: u32,
     before: Vec<InstanceId>,
     at: Timestamp,
+    /// `None` in what was recorded before there was a choice.
+    #[serde(default)]
+    strategy: Option<Strategy>,
 }
 
 #[async_trait]
@@ -56,15 +59,25 @@ impl Stage for Deploy {
         let size = settings.size;
         let source =
             recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
-        let begun: Begun = match attempt.next("Begin rollout").await? {
+        let mut begun: Begun = match attempt.next("Begin rollout").await? {
             Next::Done(begun) => begun,
             Next::Do(mut step) => {
                 let from = source.as_ref().map_or("nothing".to_owned(), |(image, _)| image.name.clone());
                 step.say(&format!("{id} goes from {from} to {}, {size} instances", image.name));
-                let begun = self.begin(&mut fleet, &listener, source).await;
+                let strategy = attended(&settings.strategy, work.afterwards);
+                if strategy != settings.strategy {
+                    step.say(
+                        "the old instances are not held after the switch, as nobody here would end them in \
+                         time: windlass serve does",
+                    );
+                }
+                let begun = self.begin(&mut fleet, &listener, source, strategy).await;
                 attempt.finish(*step, begun).await?
             }
         };
+        // Somebody else may have begun it than goes on with it now.
+        let strategy = begun.strategy.as_ref().unwrap_or(&settings.strategy);
+        begun.strategy = Some(attended(strategy, work.afterwards));
         let key = work.id.key();
         if recorded.rollout.as_ref().is_none_or(|rollout| rollout.key != key) {
             // Somebody may have found out about the image since the run was let in.
@@ -89,7 +102,7 @@ impl Stage for Deploy {
             target: release.id(),
             source: begun.source.as_ref().map(|(_, release)| release.id()),
             size,
-            strategy: settings.strategy.clone(),
+            strategy: begun.strategy.clone().unwrap_or_else(|| settings.strategy.clone()),
             direction: turned_back(&work),
             patience: settings.patience,
             healthy_at_start: begun.healthy,
@@ -98,6 +111,9 @@ impl Stage for Deploy {
         let end = Rollout { fleet: &mut fleet, desired, step: None, said: String::new() }
             .carry_out(attempt)
             .await?;
+        if let (End::Completed, Some(event)) = (&end, held(&begun, &release, &key)) {
+            attempt.record_fleet(&id, event).await?;
+        }
         self.conclude(attempt, &id, &listener, &begun, &image, end).await
     }
 
@@ -107,7 +123,11 @@ impl Stage for Deploy {
         let Some(environment) = &work.stage().environment else { return SLOW_TICK };
         let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
         let Some((_, fleet)) = fleet_settings(&work.settings, &id) else { return SLOW_TICK };
-        let batches = fleet.size.div_ceil(fleet.strategy.batch.max(1)) + 1;
+        let batches = match &fleet.strategy {
+            Strategy::Rolling(rolling) => fleet.size.div_ceil(rolling.batch.max(1)) + 1,
+            // All at once, and where a switch back is not enough all at once again.
+            Strategy::BlueGreen { .. } => 2,
+        };
         (fleet.patience + fleet.drain + Duration::from_secs(30)) * batches
     }
 }
@@ -144,6 +164,7 @@ impl Deploy {
         fleet: &mut Fleet<'_>,
         listener: &Listener,
         source: Option<(Image, Release)>,
+        strategy: Strategy,
     ) -> Result<Begun, Failure> {
         self.cloud.balancer.put_listener(listener).await.map_err(failed)?;
         let observed = fleet.observe().await?;
@@ -153,6 +174,7 @@ impl Deploy {
             healthy: healthy as u32,
             before: observed.members.iter().map(|member| member.id.clone()).collect(),
             at: observed.now,
+            strategy: Some(strategy),
         })
     }
 
@@ -190,12 +212,13 @@ impl Deploy {
             return Err(failure);
         }
         let after = self.cloud.compute.instances(id).await.map_err(failed)?;
+        let after = after.iter().filter(|instance| instance.image == image.id);
         let join = |ids: Vec<String>| ids.join(",");
         let outputs = [
             ("url", self.cloud.balancer.url(listener)),
             ("image", image.id.to_string()),
             ("before", join(begun.before.iter().map(ToString::to_string).collect())),
-            ("after", join(after.iter().map(|instance| instance.id.to_string()).collect())),
+            ("after", join(after.map(|instance| instance.id.to_string()).collect())),
         ];
         let outputs = outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Ok(Outcome { outputs, ..Outcome::default() })
@@ -289,11 +312,15 @@ async fn step_for<'s>(
     attempt: &mut Attempt,
     progress: Progress,
 ) -> Result<&'s mut Step, Failure> {
-    let word = match desired.direction {
-        Direction::Forward => "Swap",
-        Direction::Back { .. } => "Roll back",
+    let forward = desired.direction == Direction::Forward;
+    let name = match progress.phase {
+        Phase::Batch if forward => format!("Swap batch {} of {}", progress.batch, progress.batches),
+        Phase::Batch => format!("Roll back batch {} of {}", progress.batch, progress.batches),
+        Phase::BringUp => format!("Bring up {} new instances", desired.size),
+        Phase::Switch if forward => "Switch".to_owned(),
+        Phase::Switch => "Switch back".to_owned(),
+        Phase::End => "End the old instances".to_owned(),
     };
-    let name = format!("{word} batch {} of {}", progress.batch, progress.batches);
     let current = match slot.take() {
         Some((current, step)) if current == name => (current, step),
         other => {
@@ -306,6 +333,26 @@ async fn step_for<'s>(
         }
     };
     Ok(&mut slot.insert(current).1)
+}
+
+/// The strategy as far as it can be carried out: what is held has to be ended by somebody.
+fn attended(strategy: &Strategy, afterwards: Afterwards) -> Strategy {
+    match (strategy, afterwards) {
+        (Strategy::BlueGreen { .. }, Afterwards::Nobody) => Strategy::BlueGreen { hold: Duration::ZERO },
+        (strategy, _) => strategy.clone(),
+    }
+}
+
+/// What is recorded of the old instances that stand by from now on.
+fn held(begun: &Begun, target: &Release, key: &Key) -> Option<FleetEvent> {
+    let Some(Strategy::BlueGreen { hold }) = &begun.strategy else { return None };
+    let (source, release) = begun.source.as_ref()?;
+    if hold.is_zero() || release == target {
+        return None;
+    }
+    let until = Timestamp::now().checked_add(*hold).unwrap_or(Timestamp::MAX);
+    let (image, release) = (Box::new(source.clone()), release.clone());
+    Some(FleetEvent::StandbyHeld { key: key.clone(), image, release, until })
 }
 
 /// The way the rollout goes, as an earlier process left it.

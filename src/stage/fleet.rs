@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::upload::failed;
 use super::{Step, Work};
-use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Tags, TargetState};
+use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Role, Tags, Target, TargetState};
 use crate::ids::{Digest, FleetId, InstanceId, Key};
-use crate::rollout::{Life, Member, Observed, Operation, Traffic};
+use crate::rollout::{Check, Life, Member, Observed, Operation, Traffic};
 use crate::run::event::{Failure, Image, Release};
 use crate::run::state::StepState;
 
@@ -95,41 +95,9 @@ impl<'a> Fleet<'a> {
 
     /// The fleet as it is now.
     pub async fn observe(&mut self) -> Result<Observed, Failure> {
-        let instances = patiently(|| self.cloud.compute.instances(&self.id)).await?;
-        let targets = patiently(|| self.cloud.balancer.targets(&self.id)).await?;
-        let now = Timestamp::now();
-        self.instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
-        // A target without an instance is what a crash between ending and forgetting leaves.
-        let gone: Vec<InstanceId> =
-            targets.iter().map(|t| t.id.clone()).filter(|id| !self.instances.contains_key(id)).collect();
-        if !gone.is_empty() {
-            patiently(|| self.cloud.balancer.forget(&self.id, &gone)).await?;
-        }
-        let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
-        let member = |instance: &Instance| Member {
-            id: instance.id.clone(),
-            release: instance.release.clone(),
-            life: match &instance.state {
-                InstanceState::Pending => Life::Pending,
-                InstanceState::Running => Life::Running,
-                InstanceState::Failed { reason } => Life::Failed(reason.clone()),
-                InstanceState::Terminated => Life::Failed("it was terminated".to_owned()),
-            },
-            traffic: match targets.get(&instance.id) {
-                None => Traffic::Unregistered,
-                Some(target) => match target.state {
-                    TargetState::Initial => Traffic::Initial,
-                    TargetState::Healthy => Traffic::Healthy,
-                    TargetState::Unhealthy => {
-                        Traffic::Unhealthy(target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned()))
-                    }
-                    TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
-                    TargetState::Drained => Traffic::Drained,
-                },
-            },
-            launched_at: instance.launched_at,
-        };
-        Ok(Observed { now, members: self.instances.values().map(member).collect() })
+        let (instances, observed) = patiently(|| observe(self.cloud, &self.id)).await?;
+        self.instances = instances;
+        Ok(observed)
     }
 
     /// Asks again for launches that an earlier process was killed in: their record is there, and
@@ -180,6 +148,28 @@ impl<'a> Fleet<'a> {
                 step.say(&format!("register {id} at {}", instance.address));
                 let target = [(id, instance.address)];
                 patiently(|| self.cloud.balancer.register(&self.id, &target)).await
+            }
+            Operation::StandBy { id } => {
+                let Some(instance) = self.instances.get(&id) else { return Ok(()) };
+                step.say(&format!("{id} at {} stands by", instance.address));
+                let target = [(id, instance.address)];
+                patiently(|| self.cloud.balancer.stand_by(&self.id, &target)).await
+            }
+            Operation::Switch { to } => {
+                let names: Vec<&str> = to.iter().map(InstanceId::as_str).collect();
+                step.say(&format!("switch the traffic to {}", names.join(", ")));
+                let switched = || async {
+                    match self.cloud.balancer.switch(&self.id, &to).await {
+                        // One of them has just become unwell: nothing was switched, and the next look
+                        // tells what to do.
+                        Err(cloud::Error::Conflict(why)) => Ok(Some(why)),
+                        other => other.map(|()| None),
+                    }
+                };
+                if let Some(why) = patiently(switched).await? {
+                    step.say(&format!("nothing is switched: {why}"));
+                }
+                Ok(())
             }
             Operation::Drain { id } => {
                 step.say(&format!("drain {id}"));
@@ -247,6 +237,56 @@ impl<'a> Fleet<'a> {
         }
         intents
     }
+}
+
+/// A fleet as it is now: its instances, joined with what the balancer says of them.
+pub async fn observe(
+    cloud: &Cloud,
+    fleet: &FleetId,
+) -> Result<(BTreeMap<InstanceId, Instance>, Observed), cloud::Error> {
+    let instances = cloud.compute.instances(fleet).await?;
+    let targets = cloud.balancer.targets(fleet).await?;
+    let now = Timestamp::now();
+    let instances: BTreeMap<_, _> =
+        instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
+    // A target without an instance is what a crash between ending and forgetting leaves.
+    let gone: Vec<InstanceId> =
+        targets.iter().map(|t| t.id.clone()).filter(|id| !instances.contains_key(id)).collect();
+    if !gone.is_empty() {
+        cloud.balancer.forget(fleet, &gone).await?;
+    }
+    let targets: BTreeMap<_, _> = targets.into_iter().map(|target| (target.id.clone(), target)).collect();
+    let reason = |target: &Target| target.reason.clone().unwrap_or_else(|| "unhealthy".to_owned());
+    let member = |instance: &Instance| Member {
+        id: instance.id.clone(),
+        release: instance.release.clone(),
+        life: match &instance.state {
+            InstanceState::Pending => Life::Pending,
+            InstanceState::Running => Life::Running,
+            InstanceState::Failed { reason } => Life::Failed(reason.clone()),
+            InstanceState::Terminated => Life::Failed("it was terminated".to_owned()),
+        },
+        traffic: match targets.get(&instance.id) {
+            None => Traffic::Unregistered,
+            Some(target) if target.role == Role::Standby => match target.state {
+                TargetState::Initial => Traffic::Standby(Check::Initial),
+                TargetState::Healthy => Traffic::Standby(Check::Healthy),
+                TargetState::Unhealthy => Traffic::Standby(Check::Unhealthy(reason(target))),
+                TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
+                TargetState::Drained => Traffic::Drained,
+            },
+            Some(target) => match target.state {
+                TargetState::Initial => Traffic::Initial,
+                TargetState::Healthy => Traffic::Healthy,
+                TargetState::Unhealthy => Traffic::Unhealthy(reason(target)),
+                TargetState::Draining { open_requests, .. } => Traffic::Draining { open_requests },
+                TargetState::Drained => Traffic::Drained,
+            },
+        },
+        launched_at: instance.launched_at,
+    };
+    let observed = Observed { now, members: instances.values().map(member).collect() };
+    Ok((instances, observed))
 }
 
 /// Asks the cloud, and asks again when trying again may help.

@@ -23,7 +23,7 @@ pub mod bake;
 pub mod certify;
 pub mod checkout;
 pub mod deploy;
-mod fleet;
+pub mod fleet;
 pub mod script;
 mod shell;
 pub mod upload;
@@ -41,6 +41,14 @@ pub trait Stage: Send + Sync {
     /// How long an attempt may take to come to an end after it was told to stop. Then it is ended
     /// by force.
     fn stop_bound(&self, work: &Work) -> Duration;
+}
+
+/// Who sees to fleets between rollouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Whoever drives this keeps them alive.
+    Kept,
+    Nobody,
 }
 
 /// All that an attempt works with: recorded, and the same after a crash.
@@ -72,6 +80,8 @@ pub struct Work {
     pub certified: bool,
     /// Whether an ancestor is a checkout.
     pub checked_out: bool,
+    /// Who sees to the fleet when the rollout is over.
+    pub afterwards: Afterwards,
     /// The steps of this attempt that the journal knows.
     pub recorded: Vec<StepState>,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass::balancer::Client;
-use windlass::cloud::{Balancer, TargetState};
+use windlass::cloud::{Balancer, Role, TargetState};
 
 use crate::support::{
     Bench, Caller, Instance, Load, PATIENCE, PROGRAM, free_port, get, kill, listener, processes,
@@ -261,4 +261,32 @@ async fn a_state_that_cannot_be_read_is_not_thrown_away() {
     assert!(error.contains("balancer.json cannot be read: it has format 99"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"format\":99,\"fleets\":[]}");
     assert!(processes(data.path()).is_empty());
+}
+
+#[tokio::test]
+async fn who_stands_by_does_so_after_a_kill_and_after_a_hand_over() {
+    let (blue, green) = (Instance::start("blue").await, Instance::start("green").await);
+    let bench = Bench::with(&[&blue]).await;
+    bench.client.stand_by(bench.fleet(), &[(green.id(), green.address)]).await.unwrap();
+    bench.until("green", |state| state == TargetState::Healthy).await;
+    let only = async |name: &str| {
+        for _ in 0..4 {
+            assert_eq!(get(bench.address(), "/").await.unwrap().text(), name);
+        }
+    };
+    only("blue").await;
+    kill(only_process(&bench));
+    bench.client.targets(bench.fleet()).await.unwrap();
+    only("blue").await;
+    bench.client.replace().await.unwrap();
+    only("blue").await;
+
+    bench.client.switch(bench.fleet(), &[green.id()]).await.unwrap();
+    only("green").await;
+    bench.client.replace().await.unwrap();
+    only("green").await;
+    let targets = bench.client.targets(bench.fleet()).await.unwrap();
+    let roles: Vec<_> = targets.iter().map(|target| (target.id.as_str(), target.role)).collect();
+    assert_eq!(roles, [("blue", Role::Standby), ("green", Role::Serving)]);
+    bench.end().await;
 }

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use windlass::ids::{Digest, InstanceId};
-use windlass::rollout::{Life, Member, Observed, Operation, Rolling, Traffic};
+use windlass::rollout::{Check, Life, Member, Observed, Operation, Rolling, Traffic};
 
 /// In ticks of one second, as everything here.
 pub const PATIENCE: u32 = 12;
@@ -173,16 +173,21 @@ impl World {
                 && tick >= machine.serves_from
                 && tick >= machine.sick_until;
             let differs = match &machine.member.traffic {
-                Traffic::Initial => true,
-                Traffic::Healthy => !answers,
-                Traffic::Unhealthy(_) => answers,
+                Traffic::Initial | Traffic::Standby(Check::Initial) => true,
+                Traffic::Healthy | Traffic::Standby(Check::Healthy) => !answers,
+                Traffic::Unhealthy(_) | Traffic::Standby(Check::Unhealthy(_)) => answers,
                 _ => false,
             };
             machine.streak = if differs { machine.streak + 1 } else { 0 };
             if machine.streak >= CHECKS {
                 machine.streak = 0;
-                machine.member.traffic =
-                    if answers { Traffic::Healthy } else { Traffic::Unhealthy("connection refused".into()) };
+                let refused = || "connection refused".to_owned();
+                machine.member.traffic = match (&machine.member.traffic, answers) {
+                    (Traffic::Standby(_), true) => Traffic::Standby(Check::Healthy),
+                    (Traffic::Standby(_), false) => Traffic::Standby(Check::Unhealthy(refused())),
+                    (_, true) => Traffic::Healthy,
+                    (_, false) => Traffic::Unhealthy(refused()),
+                };
             }
             if let Traffic::Draining { open_requests } = &mut machine.member.traffic {
                 *open_requests = u64::from(machine.drained_at.saturating_sub(tick));
@@ -209,6 +214,29 @@ impl World {
         self.machines.iter().filter(|machine| serves(&machine.member)).count()
     }
 
+    /// As the balancer does it: all or nothing, and only to those that are healthy.
+    fn switch(&mut self, to: &[InstanceId]) {
+        let well = |id: &InstanceId| {
+            let found = self.machines.iter().find(|machine| machine.member.id == *id);
+            found.is_some_and(|m| {
+                matches!(m.member.traffic, Traffic::Healthy | Traffic::Standby(Check::Healthy))
+            })
+        };
+        if !to.iter().all(well) {
+            return;
+        }
+        for machine in &mut self.machines {
+            let traffic = &mut machine.member.traffic;
+            *traffic = match (to.contains(&machine.member.id), traffic.clone()) {
+                (true, Traffic::Standby(_)) => Traffic::Healthy,
+                (false, Traffic::Initial) => Traffic::Standby(Check::Initial),
+                (false, Traffic::Healthy) => Traffic::Standby(Check::Healthy),
+                (false, Traffic::Unhealthy(why)) => Traffic::Standby(Check::Unhealthy(why)),
+                (_, other) => other,
+            };
+        }
+    }
+
     pub fn carry_out(&mut self, operation: &Operation, floor: usize, observed: &Observed) {
         match operation {
             Operation::Launch { release, count } => {
@@ -223,6 +251,14 @@ impl World {
                     machine.member.traffic = Traffic::Initial;
                 }
             }
+            Operation::StandBy { id } => {
+                if let Some(machine) = self.machine(id)
+                    && machine.member.traffic == Traffic::Unregistered
+                {
+                    machine.member.traffic = Traffic::Standby(Check::Initial);
+                }
+            }
+            Operation::Switch { to } => self.switch(to),
             Operation::Drain { id } => {
                 let before = self.capacity(observed);
                 let tick = self.tick;

@@ -5,6 +5,7 @@
 //! of them is left. None of them waits for a time to pass: each waits for something to be seen, up to
 //! a deadline.
 
+mod alive;
 mod company;
 mod crashes;
 mod delivery;

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::OpenRequests;
 use crate::balancer::saved::State;
 use crate::balancer::upstream::Upstream;
-use crate::cloud::{HealthCheck, Listener};
+use crate::cloud::{HealthCheck, Listener, Role};
 use crate::ids::{FleetId, InstanceId};
 
 /// Everything that a fleet's lock guards.
@@ -39,6 +39,7 @@ pub(super) struct Member {
     pub id: InstanceId,
     pub upstream: Arc<Upstream>,
     pub state: State,
+    pub role: Role,
     /// Whether it ever was healthy.
     pub proven: bool,
     pub reason: Option<String>,
@@ -70,8 +71,10 @@ impl Table {
     /// The healthy target with the fewest open requests, in turn among equals, that is not in
     /// `tried`.
     pub fn choose(&mut self, tried: &[u64]) -> Option<&mut Member> {
-        let any_healthy = self.members.iter().any(|member| member.state == State::Healthy);
+        let serves = |member: &Member| member.role == Role::Serving;
+        let any_healthy = self.members.iter().any(|m| serves(m) && m.state == State::Healthy);
         let fit = |member: &Member| match member.state {
+            _ if !serves(member) => false,
             State::Healthy => true,
             // Fail open: nobody is healthy, and this one once was.
             State::Unhealthy => member.proven && !any_healthy,
@@ -112,26 +115,38 @@ impl Table {
 
     /// Why nobody gets a request, for people.
     pub fn nobody(&self, fleet: &FleetId) -> String {
-        let count = |fit: fn(State) -> bool| self.members.iter().filter(|member| fit(member.state)).count();
+        let serving = || self.members.iter().filter(|member| member.role == Role::Serving);
+        let count = |fit: fn(State) -> bool| serving().filter(|member| fit(member.state)).count();
         match self.members.len() {
             0 => format!("{fleet} has no instances"),
-            _ => format!(
-                "{fleet} has no healthy instance: {} initial, {} unhealthy, {} draining",
+            all => format!(
+                "{fleet} has no healthy instance: {} initial, {} unhealthy, {} draining{}",
                 count(|state| state == State::Initial),
                 count(|state| state == State::Unhealthy),
                 count(|state| matches!(state, State::Draining { .. } | State::Drained)),
+                match all - serving().count() {
+                    0 => String::new(),
+                    others => format!(", {others} on standby"),
+                },
             ),
         }
     }
 }
 
 impl Member {
-    pub fn new(slot: u64, id: InstanceId, address: SocketAddr, checks: AbortOnDropHandle<()>) -> Self {
+    pub fn new(
+        slot: u64,
+        id: InstanceId,
+        address: SocketAddr,
+        role: Role,
+        checks: AbortOnDropHandle<()>,
+    ) -> Self {
         Self {
             slot,
             id,
             upstream: Upstream::new(address),
             state: State::Initial,
+            role,
             proven: false,
             reason: None,
             row: Row::Bad(0),

@@ -19,7 +19,8 @@ fn fleet() -> Arc<Fleet> {
 fn saved(id: &str, state: State) -> SavedTarget {
     // Port 1 of loopback refuses; the checks of these tests are called by hand.
     let address = "127.0.0.1:1".parse().unwrap();
-    SavedTarget { id: id.parse().unwrap(), address, state, proven: state != State::Initial, reason: None }
+    let proven = state != State::Initial;
+    SavedTarget { id: id.parse().unwrap(), address, state, role: Role::Serving, proven, reason: None }
 }
 
 fn healthy(ids: &[&str]) -> Arc<Fleet> {
@@ -165,9 +166,38 @@ async fn a_fleet_that_was_handed_over_chooses_no_target() {
 async fn every_change_has_another_revision() {
     let fleet = healthy(&["a"]);
     let (_, first) = fleet.targets();
-    fleet.register("b".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
+    fleet.register("b".parse().unwrap(), "127.0.0.1:1".parse().unwrap(), Role::Serving);
     let (_, second) = fleet.targets();
     assert_ne!(first, second);
-    fleet.register("b".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+    fleet.register("b".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), Role::Serving);
     assert_eq!(fleet.targets().1, second, "it stays as it is");
+}
+
+#[tokio::test]
+async fn a_sick_target_that_stands_by_is_no_last_resort() {
+    let fleet = fleet();
+    let standby = SavedTarget { role: Role::Standby, ..saved("b", State::Unhealthy) };
+    fleet.restore(vec![saved("a", State::Healthy), standby], None);
+    fleet.checked(1, Err("answered 503".to_owned()), true);
+    fleet.checked(1, Err("answered 503".to_owned()), true);
+    assert_eq!(state(&fleet, "a"), TargetState::Unhealthy);
+    let open: Vec<Lease> = (0..3).map(|_| lease(&fleet)).collect();
+    assert!(open.iter().all(|lease| fleet.name(lease.slot) == "a"), "it served before, the other stands by");
+}
+
+#[tokio::test]
+async fn a_switch_changes_all_or_nothing_and_survives() {
+    let fleet = fleet();
+    let standby = |id, state| SavedTarget { role: Role::Standby, ..saved(id, state) };
+    let targets =
+        vec![saved("a", State::Healthy), standby("b", State::Healthy), standby("c", State::Unhealthy)];
+    fleet.restore(targets, None);
+    let why = fleet.switch(&ids(&["b", "c"])).unwrap_err();
+    assert!(why.contains("c is not healthy"), "{why}");
+    assert!(fleet.switch(&[]).is_err(), "somebody has to serve");
+    assert_eq!(fleet.name(lease(&fleet).slot), "a");
+    fleet.switch(&ids(&["b"])).unwrap();
+    assert_eq!(fleet.name(lease(&fleet).slot), "b");
+    let roles: Vec<Role> = fleet.saved().targets.iter().map(|target| target.role).collect();
+    assert_eq!(roles, [Role::Standby, Role::Serving, Role::Standby]);
 }

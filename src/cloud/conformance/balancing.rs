@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 use crate::cloud::local::free_port;
-use crate::cloud::{Balancer, Error, HealthCheck, Listener, Target, TargetState};
+use crate::cloud::{Balancer, Error, HealthCheck, Listener, Role, Target, TargetState};
 use crate::ids::{FleetId, InstanceId};
 
 /// Longer than any test takes: this drain never ends by itself.
@@ -28,6 +28,7 @@ pub async fn balancer<B: Balancer>(make: impl AsyncFn() -> B) {
     suite.drains().await;
     suite.drain_time().await;
     suite.forgetting().await;
+    suite.standing_by().await;
 }
 
 struct Suite<B> {
@@ -368,5 +369,62 @@ impl<B: Balancer> Suite<B> {
             .expect("patience ends")
             .expect("also without a listener");
         self.balancer.remove_listener(&listener.fleet).await.expect("it is removed");
+    }
+
+    async fn role(&self, fleet: &FleetId, service: &Service) -> Option<Role> {
+        self.targets(fleet).await.into_iter().find(|t| t.id == service.id).map(|target| target.role)
+    }
+
+    async fn standing_by(&self) {
+        let listener = self.listener("swapped", LONG);
+        let (url, fleet) = (self.put(&listener).await, &listener.fleet);
+        let (blue, green) = (Service::start("blue").await, Service::start("green").await);
+        self.register(fleet, &[&blue]).await;
+        self.healthy(fleet, &[&blue]).await;
+        for _ in 0..2 {
+            self.balancer.stand_by(fleet, &[green.target()]).await.expect("it stands by, and again");
+        }
+        self.healthy(fleet, &[&green]).await;
+        assert_eq!(self.role(fleet, &green).await, Some(Role::Standby), "it is checked, and stands by");
+        assert_eq!(self.answered_by(&url).await, ["blue".to_owned()].into());
+        self.register(fleet, &[&green]).await;
+        assert_eq!(self.role(fleet, &green).await, Some(Role::Standby), "registered again it stays so");
+
+        let unknown: InstanceId = "never-was".parse().expect("a legal id");
+        let refused = self.balancer.switch(fleet, &[green.id.clone(), unknown]).await;
+        assert!(matches!(refused, Err(Error::Conflict(_))), "all or nothing: {refused:?}");
+        green.shared.healthy.store(false, Ordering::SeqCst);
+        self.until(fleet, &green, "unhealthy", |target| target.state == TargetState::Unhealthy).await;
+        let refused = self.balancer.switch(fleet, std::slice::from_ref(&green.id)).await;
+        assert!(matches!(refused, Err(Error::Conflict(_))), "not to a sick one: {refused:?}");
+        assert_eq!(self.answered_by(&url).await, ["blue".to_owned()].into(), "nothing has changed");
+        green.shared.healthy.store(true, Ordering::SeqCst);
+        self.healthy(fleet, &[&green]).await;
+        assert_eq!(green.requests(), 0, "who stands by gets no request");
+
+        let open = tokio::spawn({
+            let url = url.clone();
+            async move { get(&url, "/slow").await }
+        });
+        blue.shared.arrived.acquire().await.expect("it is never closed").forget();
+        for _ in 0..2 {
+            self.balancer.switch(fleet, std::slice::from_ref(&green.id)).await.expect("switched, and again");
+            let before = blue.requests();
+            assert_eq!(self.answered_by(&url).await, ["green".to_owned()].into());
+            assert_eq!(blue.requests(), before, "from the answer on the old one gets no new request");
+        }
+        assert_eq!(self.role(fleet, &blue).await, Some(Role::Standby));
+        assert!(!open.is_finished(), "a switch does not cut an open request");
+        blue.shared.released.add_permits(1);
+        let (status, name) = open.await.expect("it does not panic").expect("it is answered");
+        assert_eq!((status, name.as_str()), (200, "blue"));
+
+        self.balancer.switch(fleet, std::slice::from_ref(&blue.id)).await.expect("it is switched back");
+        assert_eq!(self.answered_by(&url).await, ["blue".to_owned()].into());
+        self.balancer.deregister(fleet, std::slice::from_ref(&green.id)).await.expect("it drains");
+        self.until(fleet, &green, "drained", |target| target.state == TargetState::Drained).await;
+        let missing = self.balancer.stand_by(&self.listener("nowhere", LONG).fleet, &[green.target()]).await;
+        assert!(matches!(missing, Err(Error::NotFound(_))), "there is no listener: {missing:?}");
+        self.balancer.remove_listener(fleet).await.expect("it is removed");
     }
 }

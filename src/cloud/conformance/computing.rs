@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 use crate::cloud::{
     BuildRequest, Compute, Error, ImageRecord, ImageRequest, Instance, InstanceState, Launch, Parent,
     Provisioning, Tags,
@@ -185,6 +186,11 @@ impl<C: Compute> Suite<C> {
         assert_eq!(listed, [Instance { state: InstanceState::Running, ..first.clone() }]);
         assert!(self.listed(&production).await.is_empty(), "a fleet has only its own");
 
+        let soon = Duration::from_millis(20);
+        let waited = Instant::now();
+        self.compute.ended(std::slice::from_ref(&first.id), soon).await.expect("an end is awaited");
+        assert!(waited.elapsed() >= soon, "while it runs only the patience ends the wait");
+
         let other = Launch { release: Digest::of(b"other"), ..launch.clone() };
         let conflict = self.compute.launch(&other).await;
         assert!(matches!(conflict, Err(Error::Conflict(_))), "a key is for one release: {conflict:?}");
@@ -204,6 +210,17 @@ impl<C: Compute> Suite<C> {
         assert_eq!(listed.len(), 2, "{listed:?}");
         assert_ne!(listed[0].address, listed[1].address, "each has an address of its own");
 
+        let watched = [ids[0].clone(), second.id.clone()];
+        let end = async {
+            let told = self.compute.ended(&watched, PATIENCE);
+            tokio::time::timeout(PATIENCE / 2, told).await.expect("an end wakes whoever awaits it")
+        };
+        let (told, terminated) = tokio::join!(end, self.compute.terminate(&ids[0]));
+        told.and(terminated).expect("the end of one of them is told");
+        let told = self.compute.ended(&watched, PATIENCE);
+        let told =
+            tokio::time::timeout(PATIENCE / 2, told).await.expect("one that has ended is told at once");
+        told.expect("it is told");
         for _ in 0..2 {
             self.compute.terminate(&ids[0]).await.expect("it is terminated, and again");
             let left = self.listed(&production).await;

@@ -12,6 +12,7 @@ use std::io::{self, Read, Seek};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -324,6 +325,37 @@ impl Local {
         disk::make_directory(ended.parent().unwrap_or(Path::new("/")))?;
         disk::write(&ended, FORMAT, &record)?;
         self.vanish(&place, &record.key)
+    }
+
+    /// Waits, from now on, for the end of instances that are children of this process: those that it
+    /// launched as another program.
+    pub fn adopt(&self) {
+        for record in self.records().unwrap_or_default() {
+            process::adopt(&self.place(&record.id).0);
+        }
+    }
+
+    /// Returns when one of these has no running process, at the latest after `patience`.
+    pub(super) async fn await_end(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error> {
+        let mut ends = Vec::new();
+        for id in running {
+            let identity = Identity::read(&process::registration(&self.place(id).0));
+            let Some(identity) = identity else { return Ok(()) };
+            let watched =
+                |error: io::Error| Error::Failed(format!("the end of {id} cannot be awaited: {error}"));
+            match identity.descriptor().map_err(watched)? {
+                Some(descriptor) => ends.push(crate::wake::readable(descriptor).map_err(watched)?),
+                None => return Ok(()),
+            }
+        }
+        if ends.is_empty() {
+            tokio::time::sleep(patience).await;
+            return Ok(());
+        }
+        // A process descriptor becomes readable at the end of its process.
+        let first = futures_util::future::select_all(ends.iter().map(|end| Box::pin(end.readable())));
+        let _ = tokio::time::timeout(patience, first).await;
+        Ok(())
     }
 
     /// Takes an instance's directory away, at once: its name may be given out again while the rest

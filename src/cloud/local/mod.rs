@@ -19,11 +19,12 @@
 //! An instance gets a free port from 26000 to 31999 that no fleet of the data directory listens on.
 //!
 //! Instances are host processes of this user, in a process group of their own. They outlive whoever
-//! launched them; nothing here watches them: whoever wants to know looks. What a service writes to its
+//! launched them; nothing here watches them: whoever wants to know looks, or asks to be woken. What a service writes to its
 //! standard output is appended to `output.log` and goes with the instance; nothing limits it, as the
 //! service itself holds the file: one that talks much keeps a log of its own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -108,5 +109,9 @@ impl Compute for Local {
     async fn terminate(&self, id: &InstanceId) -> Result<(), Error> {
         let id = id.clone();
         self.blocking(move |local| local.terminate_now(&id)).await
+    }
+
+    async fn ended(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error> {
+        self.await_end(running, patience).await
     }
 }

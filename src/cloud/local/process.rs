@@ -66,6 +66,7 @@ pub(super) struct Identity {
 pub(super) struct Stat {
     pid: i32,
     state: char,
+    parent: i32,
     group: i32,
     flags: u32,
     start: u64,
@@ -84,6 +85,7 @@ impl Stat {
         Some(Self {
             pid: pid.trim().parse().ok()?,
             state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
             group: field(5)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             start: field(22)?.parse().ok()?,
@@ -141,6 +143,14 @@ impl Identity {
         }
     }
 
+    /// What tells of its end; `None` when it has ended.
+    pub(super) fn descriptor(&self) -> io::Result<Option<OwnedFd>> {
+        match self.stat() {
+            Some(stat) if !stat.is_over() => Ok(handle(&stat)?),
+            _ => Ok(None),
+        }
+    }
+
     fn exit_file(&self, directory: &Path) -> PathBuf {
         directory.join(format!("exit-{}-{}", self.pid, self.start))
     }
@@ -195,15 +205,28 @@ pub(super) fn start(start: Start<'_>) -> io::Result<()> {
         .stderr(Stdio::from(start.output))
         .process_group(0);
     let child = command.spawn()?;
-    let directory = start.directory.to_owned();
-    let pid = child.id().cast_signed();
+    watch(child.id().cast_signed(), start.directory);
+    Ok(())
+}
+
+/// Waits for the end of an instance that an earlier program of this same process started, as when
+/// the process became another program.
+pub(super) fn adopt(directory: &Path) {
+    let Some(identity) = Identity::read(&registration(directory)) else { return };
+    if identity.stat().is_some_and(|stat| stat.parent == std::process::id().cast_signed()) {
+        watch(identity.pid, directory);
+    }
+}
+
+/// Waits for the end of our child in the background.
+fn watch(pid: i32, directory: &Path) {
+    let directory = directory.to_owned();
     // A thread and not a task: it must go on when the runtime that launched is gone, and a service
     // that ends while nobody waits would stay as a zombie.
     let reaper = std::thread::Builder::new().name("instance".to_owned()).stack_size(128 * 1024);
     if let Err(error) = reaper.spawn(move || reap(pid, &directory)) {
         tracing::warn!(pid, %error, "nobody will wait for the end of this instance");
     }
-    Ok(())
 }
 
 /// Where the wrapper writes who it is.

@@ -46,7 +46,7 @@ fn swap() -> Desired {
         target: new(),
         source: Some(old()),
         size: 3,
-        strategy: Rolling { batch: 1, surge: 1, floor: 3 },
+        strategy: Strategy::Rolling(Rolling { batch: 1, surge: 1, floor: 3 }),
         direction: Direction::Forward,
         started_at: at(0),
         patience: Duration::from_secs(30),
@@ -76,6 +76,7 @@ fn next_at(seconds: i64, members: Vec<Member>, desired: &Desired) -> String {
                     Operation::Register { id } => format!("register {id}"),
                     Operation::Drain { id } => format!("drain {id}"),
                     Operation::Terminate { id } => format!("terminate {id}"),
+                    other @ (Operation::StandBy { .. } | Operation::Switch { .. }) => format!("{other:?}"),
                 })
                 .collect();
             format!("{} ({}/{})", words.join(", "), progress.batch, progress.batches)
@@ -121,10 +122,10 @@ fn a_batch_is_bound_by_the_surge() {
     let mut swap = swap();
     swap.size = 4;
     swap.healthy_at_start = 4;
-    swap.strategy = Rolling { batch: 2, surge: 2, floor: 4 };
+    swap.strategy = Strategy::Rolling(Rolling { batch: 2, surge: 2, floor: 4 });
     let old = || vec![healthy("o1"), healthy("o2"), healthy("o3"), healthy("o4")];
     assert_eq!(next(old(), &swap), "launch 2 new (1/2)");
-    swap.strategy.surge = 1;
+    swap.strategy = Strategy::Rolling(Rolling { batch: 2, surge: 1, floor: 4 });
     assert_eq!(next(old(), &swap), "launch 1 new (1/4)");
 }
 

@@ -112,6 +112,36 @@ impl World {
         self.run(&["--promote", "all", "--json"]).ended().with(0).json()
     }
 
+    /// Starts `windlass serve` with more words, and waits until it serves.
+    #[track_caller]
+    pub fn serve(&self, more: &[&str]) -> Foreground {
+        let words = ["serve", "--listen", "127.0.0.1:0"];
+        let serve = self.start(&[&words, more].concat());
+        serve.says("windlass serves");
+        serve
+    }
+
+    /// Waits until so many instances take traffic, and no others are there; answers their ids.
+    #[track_caller]
+    pub fn until_whole(&self, environment: &str, size: usize) -> Vec<String> {
+        until("the fleet is whole", || {
+            let fleet = self.fleet(environment);
+            let instances = fleet["instances"].as_array()?;
+            let healthy = instances.iter().all(|instance| instance["health"] == "healthy");
+            (healthy && instances.len() == size).then(|| {
+                instances.iter().filter_map(|instance| Some(instance["id"].as_str()?.to_owned())).collect()
+            })
+        })
+    }
+
+    /// The first process of an instance.
+    #[track_caller]
+    pub fn process_of(&self, id: &str) -> Process {
+        let home = format!("{}/instances/{id}/home", self.data.display());
+        let found = self.processes().into_iter().find(|process| process.carries("HOME", &home));
+        found.unwrap_or_else(|| panic!("{id} has no process"))
+    }
+
     pub fn resume(&self, run: &str) -> Foreground {
         self.start(&["resume", run])
     }

@@ -5,7 +5,10 @@ fn a_program_may_have_any_name() {
     let rest = "S 1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 17 \
                 0 0 0 0 0 0 1 1 1 1 1 1 1 768";
     let stat = Stat::parse(&format!("42 (a) (b) S 7) {rest}")).unwrap();
-    assert_eq!(stat, Stat { pid: 42, state: 'S', group: 77, flags: 4194560, start: 123456, exit: 768 });
+    assert_eq!(
+        stat,
+        Stat { pid: 42, state: 'S', parent: 1, group: 77, flags: 4194560, start: 123456, exit: 768 }
+    );
     assert_eq!(told(stat.exit), "it ended with exit code 3");
     assert_eq!(told(9), "it was killed by signal 9");
     assert_eq!(Stat::parse("42 (half"), None);
