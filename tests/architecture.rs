@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["ids", "directory", "run"]),
     ("journal", &["ids", "run", "store"]),
     ("log", &["ids", "secret", "wake"]),
+    ("report", &["run"]),
     ("source", &["ids", "directory", "run"]),
     ("balancer", &["ids", "wake", "ipc", "cloud"]),
     ("runner", &["ids", "wake", "ipc", "directory", "pipeline", "log"]),
@@ -29,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "stage",
         &[
             "ids", "secret", "pipeline", "run", "rollout", "cloud", "artifact", "config", "store", "journal",
-            "log", "source", "runner",
+            "log", "report", "source", "runner",
         ],
     ),
     ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),

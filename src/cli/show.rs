@@ -15,6 +15,8 @@ use crate::journal;
 use crate::run::view::{GateView, RunView, StageStatus, StageView, StepView};
 use crate::store::hold::Hold;
 
+mod report;
+
 /// Show a run: its stages and steps, why it waits or failed, and what a promotion ships
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -130,6 +132,9 @@ fn print_stage(out: &mut impl Write, stage: &StageView, now: Timestamp) -> io::R
     }
     for step in &stage.steps {
         print_step(out, step, now)?;
+    }
+    if let Some(report) = &stage.report {
+        report::print(out, report)?;
     }
     for (name, digest) in &stage.artifacts {
         writeln!(out, "    {DIM}artifact{DIM:#} {name} {}", text::short(digest, 13))?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Image, Shipment};
+use super::report::{Coverage, Report};
 use super::state::{AttemptState, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
 use crate::pipeline::model::{Kind, Stage};
@@ -166,6 +167,10 @@ pub struct StageView {
     pub outputs: BTreeMap<String, String>,
     pub artifacts: BTreeMap<String, String>,
     pub image: Option<Image>,
+    /// What the reports of the attempt that is shown say.
+    pub report: Option<Report>,
+    /// The share of the lines that tests ran through: `86.20 %`.
+    pub coverage: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -271,6 +276,7 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let attempt = stage_state.attempts.last();
     let failure = attempt.and_then(|attempt| attempt.end.as_ref()).and_then(|end| end.as_ref().err());
     let outcome = state.outcome(i);
+    let report = attempt.and_then(|attempt| attempt.report.as_ref());
     let reason = match &stage_state.phase {
         Phase::Skipped { reason } => Some(reason.clone()),
         _ => failure.map(|failure| failure.message.clone()),
@@ -296,6 +302,8 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
             })
             .unwrap_or_default(),
         image: outcome.and_then(|outcome| outcome.image.clone()),
+        coverage: report.and_then(|report| report.coverage.as_ref()).map(Coverage::percent),
+        report: report.cloned(),
     }
 }
 
