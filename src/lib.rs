@@ -32,6 +32,7 @@
 //! - [`log`] - step output, redacted, written, followed
 //! - [`report`] - what test reports say, from their bytes
 //! - [`source`] - git
+//! - [`github`] - its webhooks, from bytes to what they tell
 //!
 //! The processes that outlive a command:
 //! - [`balancer`] - the local load balancer
@@ -67,6 +68,7 @@ pub mod cloud;
 pub mod config;
 pub mod directory;
 pub mod engine;
+pub mod github;
 pub mod http;
 pub mod ids;
 pub mod ipc;

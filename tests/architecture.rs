@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("log", &["ids", "secret", "wake"]),
     ("report", &["run"]),
     ("source", &["ids", "directory", "run"]),
+    ("github", &["ids", "secret"]),
     ("balancer", &["ids", "wake", "ipc", "cloud"]),
     ("runner", &["ids", "wake", "ipc", "directory", "pipeline", "log"]),
     (
@@ -68,7 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are values to values: they name none of these.
-const PURE: &[&str] = &["pipeline", "run", "rollout"];
+const PURE: &[&str] = &["pipeline", "run", "rollout", "github"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

@@ -4,30 +4,39 @@
 //! One task drives one run. It alone writes to the run's journal and to those of the fleets that the
 //! run holds. Starting a run, going on with it and resuming it are this one path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud};
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
 use crate::journal::{self, load_fleet, load_run};
+use crate::run::approval::Policy;
 use crate::run::command::{self, Act, Refusal};
-use crate::run::decide::{Asks, Place, Waits};
+use crate::run::decide::Waits;
 use crate::run::event::{Actor, Origin, Shipment};
+use crate::run::lanes::Standing;
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
 use crate::store::{self, NewRun, RunFilter, Store};
 
+mod acts;
+mod admit;
 mod drive;
 pub mod fleets;
+mod known;
+mod lanes;
+mod policy;
 mod slots;
 mod turn;
+
+pub use acts::Target;
 
 pub use slots::Slots;
 
@@ -51,6 +60,9 @@ pub enum Error {
          and where nobody drives it, windlass resume {holder} afterwards"
     )]
     Held { fleet: FleetId, holder: RunId },
+    /// As things are, it makes no sense; the sentence says why, and what to do.
+    #[error("{0}")]
+    NotNow(String),
     #[error("the cloud does not do it: {0}")]
     Cloud(cloud::Error),
     #[error(transparent)]
@@ -87,8 +99,9 @@ struct Shared {
     parts: Parts,
     /// Runs that are being driven.
     runs: Mutex<HashMap<RunId, Handle>>,
-    /// A fleet was let go of: whoever waits for one looks again.
-    released: Notify,
+    /// Where the driven runs stand.
+    lanes: lanes::Registry,
+    known: known::Known,
 }
 
 /// What is known of a run that is being driven.
@@ -108,7 +121,12 @@ struct Request {
 
 impl Engine {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared { parts, runs: Mutex::default(), released: Notify::new() }))
+        Self(Arc::new(Shared {
+            parts,
+            runs: Mutex::default(),
+            lanes: Default::default(),
+            known: Default::default(),
+        }))
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -132,25 +150,59 @@ impl Engine {
         if let Some(handle) = self.handle(run) {
             return Ok(handle);
         }
+        let (state, settings) = self.load(run, &mut HashMap::new()).await?;
+        Ok(self.start(state, settings))
+    }
+
+    /// The run, and the settings that it was started with, as they are now. `read` has those that were
+    /// read already.
+    async fn load(
+        &self,
+        run: &RunId,
+        read: &mut HashMap<Option<String>, Arc<Settings>>,
+    ) -> Result<(RunState, Arc<Settings>), Error> {
         let state = load_run(self.store().as_ref(), run).await?;
-        let settings = settings(&state.origin)?;
-        let mut runs = self.0.runs();
-        if let Some(handle) = runs.get(run) {
-            return Ok(handle.clone());
+        if let Some(known) = read.get(&state.origin.settings_path) {
+            let known = known.clone();
+            return Ok((state, known));
         }
-        let handle = drive::spawn(self.0.clone(), state, Arc::new(settings));
-        runs.insert(run.clone(), handle.clone());
-        Ok(handle)
+        let settings = Arc::new(settings(&state.origin)?);
+        read.insert(state.origin.settings_path.clone(), settings.clone());
+        Ok((state, settings))
+    }
+
+    fn start(&self, state: RunState, settings: Arc<Settings>) -> Handle {
+        let run = state.id.clone();
+        let mut runs = self.0.runs();
+        if let Some(handle) = runs.get(&run) {
+            return handle.clone();
+        }
+        let handle = drive::spawn(self.0.clone(), state, settings);
+        runs.insert(run, handle.clone());
+        handle
     }
 
     /// Drives every run that has not ended, in the background. One that cannot be driven is said and
     /// left; the others go on.
     pub async fn drive_all(&self) -> Result<(), Error> {
         let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        for row in self.store().runs(&unfinished).await? {
-            if let Err(error) = self.drive(&row.run).await {
-                tracing::error!(run = %row.run, %error, "the run cannot be driven");
+        let mut rows = self.store().runs(&unfinished).await?;
+        // Those that came first are in their place before later ones look whom they follow.
+        rows.sort_by(|a, b| a.run.cmp(&b.run));
+        let mut read: HashMap<Option<String>, Arc<Settings>> = HashMap::new();
+        let mut loaded = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.load(&row.run, &mut read).await {
+                Ok((state, settings)) => {
+                    let places = policy::places(&settings, &state.id.pipeline);
+                    self.0.lanes.publish(&row.run, Standing::of(&state, &places, &BTreeSet::new()));
+                    loaded.push((state, settings));
+                }
+                Err(error) => tracing::error!(run = %row.run, %error, "the run cannot be driven"),
             }
+        }
+        for (state, settings) in loaded {
+            self.start(state, settings);
         }
         Ok(())
     }
@@ -160,7 +212,8 @@ impl Engine {
         self.0.runs().get(run).cloned()
     }
 
-    /// Does what somebody asks of a run. Durable when it returns.
+    /// Does what somebody asks of a run. Durable when it returns. A run that is replayed is driven from
+    /// then on.
     pub async fn act(&self, run: &RunId, act: Act, actor: Actor) -> Result<(), Error> {
         if let Some(handle) = self.handle(run) {
             let (answer, answered) = oneshot::channel();
@@ -172,7 +225,16 @@ impl Engine {
             }
             // The driver ended meanwhile: the journal answers.
         }
-        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await
+        let goes_on = matches!(act, Act::Replay { .. });
+        if goes_on {
+            // Before it is recorded: a run that cannot be driven is not to be made unfinished.
+            settings(&load_run(self.store().as_ref(), run).await?.origin)?;
+        }
+        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await?;
+        if goes_on {
+            self.drive(run).await?;
+        }
+        Ok(())
     }
 
     /// Every fleet that was not taken down.
@@ -215,7 +277,11 @@ pub async fn act_on_journal(
         {
             return Err(Refusal::Changed { run: run.clone(), environment: environment.clone() }.into());
         }
-        let events = command::carry_out(&state, &act, &actor)?;
+        let policy = match &act {
+            Act::Promote { .. } => policy::policy(&settings(&state.origin)?),
+            _ => Policy::default(),
+        };
+        let events = command::carry_out(&state, &act, &actor, &policy)?;
         if events.is_empty() {
             return Ok(());
         }
@@ -248,6 +314,11 @@ async fn is_outdated(
 pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>) -> Result<RunView, Error> {
     let state = load_run(store, run).await?;
     let mut view = view::view(&state, &Waits::at_gates(&state));
+    if !view.gates.is_empty()
+        && let Ok(settings) = settings(&state.origin)
+    {
+        view.apply_policy(&policy::policy(&settings));
+    }
     if !view.status.is_final() {
         view.waiting_for = idle.map(ToOwned::to_owned);
     }
@@ -287,18 +358,4 @@ fn settings(origin: &Origin) -> Result<Settings, Error> {
         Some(path) => Settings::read(std::path::Path::new(path))
             .map_err(|problems| Error::Settings(problems.to_string())),
     }
-}
-
-/// What the settings say of the environments, as far as the service goes.
-fn places(settings: &Settings, service: &PipelineName) -> BTreeMap<EnvironmentName, Place> {
-    let place = |environment: &config::Environment| Place {
-        group: environment.group.word().to_owned(),
-        asks: match environment.promotion {
-            config::Promotion::Automatic => Asks::Nothing,
-            config::Promotion::Manual => Asks::Promotion,
-        },
-        has_fleet: environment.fleets.contains_key(service),
-        held: None,
-    };
-    settings.environments.iter().map(|(name, environment)| (name.clone(), place(environment))).collect()
 }

@@ -127,6 +127,8 @@ pub(super) async fn act(
 ) -> Result<Json<Acted>, Problem> {
     let actor = Actor::named(&order.actor).map_err(Problem::request)?;
     let driven = api.engine.handle(&run).is_some();
+    // A replayed run is driven from then on.
+    let driven = driven || matches!(order.act, Act::Replay { .. });
     api.engine.act(&run, order.act, actor).await?;
     Ok(Json(Acted { run: look(&api.engine, &api.data, &run).await?, driven }))
 }
