@@ -195,14 +195,17 @@ fn the_reference_names_every_key_of_the_settings() {
     let fleet = format!("{{ cloud: local, size: 1, port: 7000, {health}, unknown: 1 }}");
     let text = format!(
         "unknown: 1\nenvironments: {{ qa: {{ group: qa, unknown: 1, approvals: {{ count: 1, unknown: 1 }}, \
-         fleets: {{ any: {fleet} }} }} }}\nsecrets: {{ A: {{ env: A, unknown: 1 }} }}\nrunner: {{ unknown: 1 }}\n"
+         freeze: {{ unknown: 1 }}, \
+         fleets: {{ any: {fleet} }} }} }}\npeople: {{ x: {{ unknown: 1 }} }}\n\
+         github: {{ unknown: 1, repositories: {{ a/b: {{ unknown: 1 }} }} }}\n\
+         secrets: {{ A: {{ env: A, unknown: 1 }} }}\nrunner: {{ unknown: 1 }}\n"
     );
     std::fs::write(&settings, text).unwrap();
     let problems =
         said(windlass([Path::new("validate"), &pipeline, Path::new("--config"), &settings])).unwrap_err();
     let tables: Vec<&str> =
         problems.lines().filter_map(|line| Some(line.split_once(" has the keys ")?.1)).collect();
-    assert_eq!(tables.len(), 9, "{problems}");
+    assert_eq!(tables.len(), 13, "{problems}");
     let readme = read("README.md");
     let reference = blocks(section(&readme, "## The settings file"), "yaml").concat();
     for key in tables.iter().flat_map(|keys| keys.split(", ")) {

@@ -88,6 +88,9 @@ fn the_schema_accepts_what_reading_accepts() {
     for good in [
         "name: p\nstages: { a: { steps: [{ run: true }] } }",
         "name: p\nparams: { a: { default: 1.10 }, b: {} }\nstages: { a: { if: false, env: { A: 1 }, steps: [{ run: x }] } }",
+        "name: p\non: push\nstages: { a: { steps: [{ run: x }] } }",
+        "name: p\nqueue: every\non: { push: , schedule: { cron: 0 4 * * * } }\nsource: { github: a/b.c }\nstages: { a: { steps: [{ run: x }], reports: { junit: [a, b] } } }",
+        "name: p\non: [push, pull_request]\nstages: { a: { steps: [{ run: x }] } }",
         "name: p\nstages: { a: { uses: checkout }, b: { needs: [a], secrets: T, retry: { attempts: 2, on: task }, steps: [{ run: x }] } }",
     ] {
         assert!(pipeline::read(good, "p").is_ok(), "{good}");
@@ -112,6 +115,13 @@ fn the_schema_refuses_broken_shapes() {
         "source-empty",
         "params-bad",
         "not-yet",
+        "source-github",
+        "source-both",
+        "on",
+        "on-words",
+        "on-nothing",
+        "on-schedule",
+        "reports",
         "not-yet-bake",
         "uses-unknown",
         "uses-script",
@@ -202,6 +212,9 @@ fn hostile_files_are_refused_quickly() {
                 .collect(),
         ),
         ("documents", "---\n".repeat(most / 4)),
+        ("crons", format!("on: {{ schedule: [{}] }}", "{ cron: 0 0 30 2 * }, ".repeat(most / 25))),
+        ("time zones", format!("on: {{ schedule: [{}] }}", "{ timezone: x }, ".repeat(most / 20))),
+        ("patterns", format!("on: {{ push: {{ paths: [{}] }} }}", "\"**a**\", ".repeat(most / 12))),
         ("comments", "#\n".repeat(most / 2)),
         ("colons", ":".repeat(most)),
         ("quotes", "'".repeat(most)),

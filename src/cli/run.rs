@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let path = std::path::absolute(&args.file)?;
     let params = params(&pipeline, &args.params)?;
     let promote = promote(&pipeline, &args.promote)?;
-    let address = address(&pipeline, args.source.as_deref(), &path)?;
+    let address = address(&pipeline, &settings, args.source.as_deref(), &path)?;
     let commit = match &address {
         Some(address) => Some(commit(&Sources::new(&data), address, args.commit.as_deref()).await?),
         None if args.commit.is_some() => {
@@ -167,14 +167,23 @@ fn promote(pipeline: &Pipeline, given: &[String]) -> Result<Promote, Error> {
 }
 
 /// Where the commit comes from: as the command line says, else as the file says.
-fn address(pipeline: &Pipeline, given: Option<&str>, file: &Path) -> Result<Option<Address>, Error> {
+fn address(
+    pipeline: &Pipeline,
+    settings: &Settings,
+    given: Option<&str>,
+    file: &Path,
+) -> Result<Option<Address>, Error> {
     let beside = file.parent().unwrap_or(Path::new("/"));
     let (text, relative_to) = match (given, &pipeline.source) {
-        (Some(given), _) => (given, std::env::current_dir()?),
-        (None, Some(Source::Git(own))) => (own.as_str(), beside.to_owned()),
-        (None, Some(Source::GitHub(_))) => {
-            return Err(Error::input("source.github is not supported yet"));
-        }
+        (Some(given), _) => (given.to_owned(), std::env::current_dir()?),
+        (None, Some(Source::Git(own))) => (own.clone(), beside.to_owned()),
+        (None, Some(Source::GitHub(name))) => match settings.github.url(name) {
+            Some(url) => {
+                let settings = settings.path.as_deref().and_then(Path::parent);
+                (url.to_owned(), settings.unwrap_or(Path::new("/")).to_owned())
+            }
+            None => (format!("https://github.com/{name}.git"), beside.to_owned()),
+        },
         (None, None) => {
             let checkout = pipeline.stages.iter().find(|stage| matches!(stage.kind, Kind::Checkout));
             return match checkout {
@@ -188,7 +197,7 @@ fn address(pipeline: &Pipeline, given: Option<&str>, file: &Path) -> Result<Opti
             };
         }
     };
-    Address::parse(text, &relative_to).map(Some).map_err(Error::input)
+    Address::parse(&text, &relative_to).map(Some).map_err(Error::input)
 }
 
 async fn commit(sources: &Sources, address: &Address, wanted: Option<&str>) -> Result<Commit, Error> {

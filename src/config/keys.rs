@@ -23,9 +23,13 @@ static SETTINGS: Table = Table {
             "where the values come from of the secrets that stages name",
         ),
         Key::optional("runner", Shape::Table(&RUNNER), "how steps are run"),
-        Key::later("people"),
+        Key::optional(
+            "people",
+            Shape::Map(Keys::People, &Shape::Table(&PERSON)),
+            "those who act, by the name they act under",
+        ),
+        Key::optional("github", Shape::Table(&GITHUB), "what GitHub and this server know of each other"),
         Key::later("clouds"),
-        Key::later("github"),
     ],
     one_of: &[],
 };
@@ -39,13 +43,17 @@ static ENVIRONMENT: Table = Table {
             Shape::Word(&["automatic", "manual"], &[]),
             "whether somebody must say that a run goes on into it; automatic unless given",
         ),
-        Key::optional("approvals", Shape::Table(&APPROVALS), "how many people must say so: one"),
+        Key::optional("approvals", Shape::Table(&APPROVALS), "who must say so"),
         Key::optional(
             "fleets",
             Shape::Map(Keys::Names("fleet"), &Shape::Table(&FLEET)),
             "the fleets here, by service",
         ),
-        Key::later("freeze"),
+        Key::optional(
+            "freeze",
+            Shape::OneOrList(&Shape::Table(&FREEZE)),
+            "times in which no run goes in: one, or a list",
+        ),
     ],
     one_of: &[],
 };
@@ -53,9 +61,22 @@ static ENVIRONMENT: Table = Table {
 static APPROVALS: Table = Table {
     what: "\"approvals\"",
     keys: &[
-        Key::required("count", Shape::Whole(1, NUMBER), "so many people; 1 so far"),
-        Key::later("roles"),
-        Key::later("author"),
+        Key::optional("count", Shape::Whole(1, NUMBER), "so many different people; 1 unless given"),
+        Key::optional(
+            "roles",
+            Shape::OneOrList(&Shape::Name),
+            "each of them has one of these roles; anybody may unless given",
+        ),
+        Key::optional(
+            "author",
+            Shape::Flag,
+            "whether somebody who wrote a commit that ships may be one of them; true unless given",
+        ),
+        Key::optional(
+            "automation",
+            Shape::Flag,
+            "whether `run --promote` and `demo --auto` may stand in for people; unless given, as `author`",
+        ),
     ],
     one_of: &[],
 };
@@ -138,6 +159,59 @@ static SECRET: Table = Table {
         Key::optional("file", Shape::AnyPath, "a file, relative to this one; one final newline is left out"),
     ],
     one_of: &["env", "file"],
+};
+
+static FREEZE: Table = Table {
+    what: "\"freeze\"",
+    keys: &[
+        Key::required("from", Shape::Text, "\"Fri 16:00\" for every week, or \"2026-12-20 00:00\" for once"),
+        Key::required("to", Shape::Text, "as `from`"),
+        Key::required("timezone", Shape::TimeZone, "whose clocks are meant, Europe/Berlin"),
+        Key::required("reason", Shape::Prose, "for people who wait"),
+    ],
+    one_of: &[],
+};
+
+static PERSON: Table = Table {
+    what: "a person",
+    keys: &[
+        Key::optional("roles", Shape::OneOrList(&Shape::Name), "what approvals ask for"),
+        Key::optional("emails", Shape::OneOrList(&Shape::Email), "the addresses they commit with"),
+        Key::optional("github", Shape::Login, "their login there"),
+        Key::optional(
+            "token",
+            Shape::Table(&SECRET),
+            "proves who they are to a server that listens beyond this machine",
+        ),
+    ],
+    one_of: &[],
+};
+
+static GITHUB: Table = Table {
+    what: "\"github\"",
+    keys: &[
+        Key::optional(
+            "webhook_secrets",
+            Shape::List(&Shape::Table(&SECRET)),
+            "what webhooks are signed with: one, and a second while it is changed",
+        ),
+        Key::optional(
+            "repositories",
+            Shape::Map(Keys::Repositories, &Shape::Table(&REPOSITORY)),
+            "repositories, by owner/name",
+        ),
+    ],
+    one_of: &[],
+};
+
+static REPOSITORY: Table = Table {
+    what: "a repository",
+    keys: &[Key::required(
+        "url",
+        Shape::Text,
+        "where it is cloned from: a path relative to this file, file://, https://, ssh:// or user@host:path",
+    )],
+    one_of: &[],
 };
 
 static RUNNER: Table = Table {

@@ -15,6 +15,7 @@ use crate::rollout::Rolling;
 mod file;
 pub mod freeze;
 mod keys;
+mod meaning;
 mod read;
 mod secrets;
 #[cfg(test)]
@@ -160,6 +161,15 @@ pub struct Runner {
 impl Default for Runner {
     fn default() -> Self {
         Self { slots: std::thread::available_parallelism().map_or(2, |n| n.get() as u32), pass: Vec::new() }
+    }
+}
+
+impl GitHub {
+    /// Where the settings say that this repository, `owner/name`, is cloned from. GitHub tells no upper
+    /// from lower case.
+    pub fn url(&self, repository: &str) -> Option<&str> {
+        let mut all = self.repositories.iter();
+        all.find(|(name, _)| name.eq_ignore_ascii_case(repository))?.1.url.as_deref()
     }
 }
 

@@ -10,7 +10,12 @@ use crate::pipeline::yaml::{self, Entry, Node};
 use crate::pipeline::{Problems, shape};
 use crate::rollout::Rolling;
 
-use super::{Approvals, Environment, Fleet, GitHub, Group, Promotion, Runner, SecretSource, Settings, keys};
+use super::freeze::{Freeze, Moment, Span};
+use super::meaning::{self, one_or_list};
+use super::{
+    Approvals, Environment, Fleet, GitHub, Group, Person, Promotion, Repository, Runner, SecretSource,
+    Settings, keys,
+};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +49,8 @@ impl Settings {
         let mut problems = Problems::new(shown, text);
         let Some(root) = yaml::read(text, &mut problems) else { return Err(problems) };
         shape::check(&keys::FILE, &root, "the settings", text, &mut problems);
-        meaning(&root, &mut problems);
+        fleets_and_secrets(&root, &mut problems);
+        meaning::check(&root, &mut problems);
         if !problems.has_errors() {
             yaml::confirm(&root, text, &mut problems);
         }
@@ -58,23 +64,18 @@ impl Settings {
     }
 }
 
-fn entries<'a>(node: &'a Node, key: &str) -> &'a [Entry] {
+pub(super) fn entries<'a>(node: &'a Node, key: &str) -> &'a [Entry] {
     node.get(key).map(Node::entries).unwrap_or_default()
 }
 
-/// The rules that one value alone cannot break.
-fn meaning(root: &Node, problems: &mut Problems) {
-    let mut ports: HashMap<String, String> = HashMap::new();
+/// The rules about fleets and secrets that one value alone cannot break.
+fn fleets_and_secrets(root: &Node, problems: &mut Problems) {
+    let mut ports: HashMap<u32, String> = HashMap::new();
     let mut other: Option<String> = None;
     for environment in entries(root, "environments") {
         let node = &*environment.value;
         if let Some(group) = node.get("group") {
             extra_group(group, &mut other, problems);
-        }
-        if let Some(count) = node.get("approvals").and_then(|approvals| approvals.get("count"))
-            && count.plain().and_then(|count| count.parse().ok()).is_some_and(|count: u64| count > 1)
-        {
-            problems.error(count.at.clone(), "approvals by more than one person are not supported yet");
         }
         for fleet in entries(node, "fleets") {
             let name = format!("{}-{}", fleet.key, environment.key);
@@ -117,17 +118,18 @@ fn extra_group(group: &Node, other: &mut Option<String>, problems: &mut Problems
     }
 }
 
-fn one_port(name: &str, fleet: &Node, ports: &mut HashMap<String, String>, problems: &mut Problems) {
+fn one_port(name: &str, fleet: &Node, ports: &mut HashMap<u32, String>, problems: &mut Problems) {
     let Some(node) = fleet.get("port") else { return };
-    let Some(port) = node.plain() else { return };
-    match ports.get(port) {
+    // As numbers: 07001 is 7001.
+    let Some(port) = number(fleet, "port") else { return };
+    match ports.get(&port) {
         Some(first) => {
             problems
                 .error(node.at.clone(), format!("the port {port} belongs to the fleet {first} already"))
                 .help("each fleet has a balancer of its own, and so a port of its own");
         }
         None => {
-            ports.insert(port.to_owned(), name.to_owned());
+            ports.insert(port, name.to_owned());
         }
     }
 }
@@ -169,8 +171,11 @@ fn build(root: &Node, path: &Path) -> Option<Settings> {
             Environment {
                 group,
                 promotion,
-                approvals: Approvals::default(),
-                freezes: Vec::new(),
+                approvals: node.get("approvals").map(approvals).unwrap_or_default(),
+                freezes: match node.get("freeze") {
+                    Some(freezes) => one_or_list(freezes).into_iter().map(freeze).collect::<Option<_>>()?,
+                    None => Vec::new(),
+                },
                 fleets: fleets.collect::<Option<_>>()?,
             },
         ))
@@ -182,12 +187,73 @@ fn build(root: &Node, path: &Path) -> Option<Settings> {
         environments: environments.collect::<Option<_>>()?,
         secrets: secrets.collect::<Option<_>>()?,
         runner: root.get("runner").map(runner).unwrap_or_default(),
-        people: BTreeMap::new(),
-        github: GitHub::default(),
+        people: (entries(root, "people").iter())
+            .map(|entry| Some((entry.key.clone(), person(&entry.value, path)?)))
+            .collect::<Option<_>>()?,
+        github: match root.get("github") {
+            Some(node) => github(node, path)?,
+            None => GitHub::default(),
+        },
     })
 }
 
-fn number(node: &Node, key: &str) -> Option<u32> {
+fn approvals(node: &Node) -> Approvals {
+    let author = flag(node, "author").unwrap_or(true);
+    Approvals {
+        count: number(node, "count").unwrap_or(1),
+        roles: texts(node, "roles").into_iter().map(|(_, role)| role.to_owned()).collect(),
+        author,
+        // Whoever runs the command line may be the author.
+        automation: flag(node, "automation").unwrap_or(author),
+    }
+}
+
+fn freeze(node: &Node) -> Option<Freeze> {
+    let moment = |key: &str| Moment::read(node.get(key)?.text()?).ok();
+    let span = match (moment("from")?, moment("to")?) {
+        (Moment::Weekly(from), Moment::Weekly(to)) => Span::Weekly { from, to },
+        (Moment::Once(from), Moment::Once(to)) => Span::Once { from, to },
+        _ => return None,
+    };
+    let text = |key: &str| Some(node.get(key)?.text()?.to_owned());
+    Some(Freeze { span, timezone: text("timezone")?, reason: text("reason")? })
+}
+
+fn person(node: &Node, settings: &Path) -> Option<Person> {
+    Some(Person {
+        roles: texts(node, "roles").into_iter().map(|(_, role)| role.to_owned()).collect(),
+        emails: texts(node, "emails").into_iter().map(|(_, email)| email.to_lowercase()).collect(),
+        github: node.get("github").and_then(Node::text).map(str::to_owned),
+        token: match node.get("token") {
+            Some(token) => Some(secret(token, settings)?),
+            None => None,
+        },
+    })
+}
+
+fn github(node: &Node, settings: &Path) -> Option<GitHub> {
+    let secrets = node.get("webhook_secrets").map(Node::items).unwrap_or_default();
+    let repository = |entry: &Entry| {
+        let url = entry.value.get("url")?.text()?.to_owned();
+        Some((entry.key.clone(), Repository { url: Some(url) }))
+    };
+    Some(GitHub {
+        webhook_secrets: secrets.iter().map(|node| secret(node, settings)).collect::<Option<_>>()?,
+        repositories: entries(node, "repositories").iter().map(repository).collect::<Option<_>>()?,
+    })
+}
+
+/// One text or a list of them, each with its node.
+pub(super) fn texts<'a>(node: &'a Node, key: &str) -> Vec<(&'a Node, &'a str)> {
+    let nodes = node.get(key).map(one_or_list).unwrap_or_default();
+    nodes.into_iter().filter_map(|node| Some((node, node.text()?))).collect()
+}
+
+pub(super) fn flag(node: &Node, key: &str) -> Option<bool> {
+    node.get(key)?.plain()?.parse().ok()
+}
+
+pub(super) fn number(node: &Node, key: &str) -> Option<u32> {
     shape::whole(node.get(key)?, 0, u64::from(u32::MAX), key).ok()?.try_into().ok()
 }
 
@@ -233,8 +299,12 @@ fn secret(node: &Node, settings: &Path) -> Option<SecretSource> {
     if let Some(variable) = node.get("env") {
         return Some(SecretSource::Env(variable.text()?.to_owned()));
     }
-    let file = PathBuf::from(node.get("file")?.text()?);
-    Some(SecretSource::File(settings.parent().unwrap_or(Path::new("/")).join(file)))
+    Some(SecretSource::File(beside(node.get("file")?.text()?, settings)))
+}
+
+/// A path that is relative to the settings file, without the `.` in it.
+pub(super) fn beside(path: &str, settings: &Path) -> PathBuf {
+    settings.parent().unwrap_or(Path::new("/")).join(path).components().collect()
 }
 
 fn runner(node: &Node) -> Runner {

@@ -10,12 +10,22 @@ environments:
   production:
     group: production
     promotion: manual
-    approvals: { count: 1 }
+    approvals: { count: 2, roles: [release-manager, owner], author: false }
+    freeze:
+      - { from: "Fri 16:00", to: "Mon 07:00", timezone: Europe/Berlin, reason: weekend }
+      - { from: "2026-12-20 00:00", to: "2027-01-02 00:00", timezone: UTC, reason: holidays }
     fleets:
       storefront:
         { cloud: local, size: 3, port: 7432, health: { path: /healthz }, strategy: { rolling: { batch: 50%, surge: 1, floor: 50% } }, env: { SHOP_DB: "postgres://x", ON: yes, V: 1.10 } }
   edge: { group: edge }
 secrets: { NPM_TOKEN: { env: NPM_TOKEN }, SIGNING_KEY: { file: keys/signing } }
+people:
+  octocat: { roles: [release-manager], emails: [Octocat@Example.com], github: octocat, token: { file: keys/octocat } }
+  mona: { roles: owner, emails: mona@example.com }
+  hubot: {}
+github:
+  webhook_secrets: [{ env: WINDLASS_TEST_HOOK }, { file: hook }]
+  repositories: { acme/storefront: { url: ../storefront } }
 runner: { slots: 4, pass: [CARGO_HOME, RUSTUP_HOME] }
 "#;
 
@@ -54,6 +64,67 @@ fn settings_are_read_with_their_defaults() {
     assert_eq!(settings.runner.slots, 4);
     assert_eq!(settings.runner.pass, ["CARGO_HOME", "RUSTUP_HOME"]);
     assert_eq!(settings.secrets["SIGNING_KEY"], SecretSource::File("/etc/windlass/keys/signing".into()));
+}
+
+#[test]
+fn people_approvals_freezes_and_github_are_read() {
+    let settings = settings();
+    let octocat = &settings.people["octocat"];
+    assert_eq!(octocat.roles, ["release-manager".to_owned()].into());
+    assert_eq!(octocat.emails, ["octocat@example.com".to_owned()].into());
+    assert_eq!(octocat.github.as_deref(), Some("octocat"));
+    assert_eq!(octocat.token, Some(SecretSource::File("/etc/windlass/keys/octocat".into())));
+    assert_eq!(settings.people["mona"].roles, ["owner".to_owned()].into());
+    assert_eq!(settings.people["hubot"], Person::default());
+    let production = &settings.environments["production"];
+    let roles = ["owner".to_owned(), "release-manager".to_owned()].into();
+    // Who may not approve their own may not have the command line do it.
+    assert_eq!(production.approvals, Approvals { count: 2, roles, author: false, automation: false });
+    assert_eq!(settings.environments["staging"].approvals, Approvals::default());
+    let spans: Vec<_> = production.freezes.iter().map(|freeze| freeze.span.to_string()).collect();
+    assert_eq!(
+        spans,
+        ["every week from Fri 16:00 to Mon 07:00", "from 2026-12-20 00:00 to 2027-01-02 00:00"]
+    );
+    assert_eq!(
+        settings.github.webhook_secrets,
+        [SecretSource::Env("WINDLASS_TEST_HOOK".into()), SecretSource::File("/etc/windlass/hook".into())]
+    );
+    let url = Some("../storefront".to_owned());
+    assert_eq!(settings.github.repositories["acme/storefront"], Repository { url });
+    assert_eq!(settings.github.url("Acme/Storefront"), Some("../storefront"));
+    assert_eq!(settings.github.url("acme/other"), None);
+}
+
+#[test]
+fn what_lets_somebody_in_is_long_enough_and_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &str| std::fs::write(directory.path().join(name), value).unwrap();
+    write("a", "0123456789abcdef\n");
+    write("b", "0123456789abcdef");
+    write("c", "fedcba9876543210");
+    write("short", "0123456789abcde\n");
+    write("tiny", "1234567\n");
+    let read = |text: &str| Settings::parse(text, "w", &directory.path().join("w.yaml")).unwrap();
+    let tokens = |text: &str| read(text).tokens();
+    let good =
+        tokens("people: { ada: { token: { file: a } }, bob: { token: { file: c } }, eve: {} }").unwrap();
+    let good: Vec<_> = good.iter().map(|(name, token)| (name.as_str(), token.expose())).collect();
+    assert_eq!(good, [("ada", "0123456789abcdef"), ("bob", "fedcba9876543210")]);
+    let same = tokens("people: { ada: { token: { file: a } }, bob: { token: { file: b } } }");
+    assert!(
+        matches!(same, Err(SecretError::Shared { person, other }) if (person.as_str(), other.as_str()) == ("bob", "ada"))
+    );
+    let short = tokens("people: { ada: { token: { file: short } } }").unwrap_err();
+    assert!(short.to_string().starts_with("the token of ada has fewer than 16 bytes"), "{short}");
+    let gone = tokens("people: { ada: { token: { env: WINDLASS_TEST_NEVER_SET } } }").unwrap_err();
+    assert!(matches!(gone, SecretError::NotSet { .. }), "{gone}");
+    let hooks = |text: &str| read(text).webhook_secrets();
+    assert_eq!(hooks("github: { webhook_secrets: [{ file: short }, { file: a }] }").unwrap().len(), 2);
+    assert!(hooks("runner: { slots: 1 }").unwrap().is_empty());
+    let tiny = hooks("github: { webhook_secrets: [{ file: a }, { file: tiny }] }").unwrap_err();
+    assert!(matches!(&tiny, SecretError::TooFew { least: 8, .. }), "{tiny}");
+    assert!(tiny.to_string().contains("second of github.webhook_secrets"), "{tiny}");
 }
 
 #[test]

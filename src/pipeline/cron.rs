@@ -23,13 +23,13 @@ static PARSER: LazyLock<CronParser> =
 const FIELDS: [(&str, &str); 5] = [
     ("minute", "0 to 59"),
     ("hour", "0 to 23"),
-    ("day of the month", "1 to 31, L, or 15W"),
+    ("day of the month", "1 to 31"),
     ("month", "1 to 12, or JAN to DEC"),
     ("day of the week", "0 to 7, or SUN to SAT"),
 ];
 
-/// Any day will do to ask whether a cron ever comes: eight years on, every calendar has been.
-const SOME_DAY: DateTime = DateTime::constant(2024, 1, 1, 0, 0, 0, 0);
+/// How many days a month has at most, from January.
+const DAYS: [u16; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// The instants of local times from one on: those that a change of the clocks skips, to the first instant
 /// behind the change; those that it repeats, to the first time.
@@ -71,17 +71,37 @@ pub fn check(text: &str) -> Result<(), String> {
     for (place, (field, (what, may))) in fields.iter().zip(FIELDS).enumerate() {
         let mut alone = ["*"; 5];
         alone[place] = field;
-        if field.len() > 200 || PARSER.parse(&alone.join(" ")).is_err() {
+        if !is_field(&alone.join(" ")) {
             return Err(format!(
                 "the {what} of the cron cannot be {field:?}; it is {may}, a range 1-5, steps */10, a list 1,3"
             ));
         }
     }
     let cron = parse(text).ok_or_else(|| format!("{text:?} is no cron"))?;
-    match cron.find_next_occurrence(&SOME_DAY, true) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!("{text:?} never comes: no month has such a day")),
+    match comes(&cron) {
+        true => Ok(()),
+        false => Err(format!("{text:?} never comes: no month of it has such a day")),
     }
+}
+
+/// Whether the one field that is no star is one of a plain cron: `croner` has more of its own.
+fn is_field(alone: &str) -> bool {
+    if alone.len() > 200 || alone.contains(['?', '+']) {
+        return false;
+    }
+    let plain = |cron: Cron| !cron.pattern.days.has_modifiers() && !cron.pattern.days_of_week.has_modifiers();
+    parse(alone).is_some_and(plain)
+}
+
+/// Whether some month has such a day. A day of the week is always there.
+fn comes(cron: &Cron) -> bool {
+    let pattern = &cron.pattern;
+    if !pattern.is_dow_wildcard() {
+        return true;
+    }
+    let first = pattern.days.values().into_iter().min().unwrap_or(u16::MAX);
+    let months = pattern.months.values();
+    months.iter().filter_map(|month| DAYS.get(usize::from(*month) - 1)).any(|days| *days >= first)
 }
 
 fn parse(text: &str) -> Option<Cron> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::shape::{Key, Keys, Kinds, Shape, Table};
 
+mod triggers;
+
 /// Longest list of attempts: more hides a fault rather than mending it.
 pub const ATTEMPTS_LIMIT: u64 = 100;
 
@@ -29,8 +31,12 @@ static PIPELINE: Table = Table {
             Shape::Map(Keys::SomeNames("stage"), &Shape::Kinds(&STAGE)),
             "what is done, as a graph",
         ),
-        Key::later("on"),
-        Key::later("queue"),
+        Key::optional("on", Shape::Switches(&triggers::ON), "what starts a run by itself"),
+        Key::optional(
+            "queue",
+            Shape::Word(&["newest", "every"], &[]),
+            "what a newer run does to older ones of its ref that wait: supersede them (newest, unless given) or not",
+        ),
     ],
     one_of: &[],
 };
@@ -43,7 +49,7 @@ static SOURCE: Table = Table {
             Shape::Text,
             "a path relative to this file, file://, https://, ssh:// or user@host:path",
         ),
-        Key::later("github"),
+        Key::optional("github", Shape::Repository, "a repository on GitHub, owner/name"),
     ],
     one_of: &["git", "github"],
 };
@@ -128,9 +134,32 @@ static SCRIPT: Table = Table {
             Shape::Map(Keys::Names("artifact"), &Shape::Path),
             "what the stage produces: name and path in the workspace",
         ),
-        Key::later("reports"),
+        Key::optional("reports", Shape::Table(&REPORTS), "reports that the steps leave in the workspace"),
     ],
     one_of: &[],
+};
+
+static REPORTS: Table = Table {
+    what: "\"reports\"",
+    keys: &[
+        Key::optional("junit", Shape::OneOrList(&Shape::PathPattern), "patterns of JUnit XML files"),
+        Key::optional("coverage", Shape::Table(&COVERAGE), "how much of the code the tests ran through"),
+    ],
+    one_of: &[],
+};
+
+static COVERAGE: Table = Table {
+    what: "\"coverage\"",
+    keys: &[
+        Key::optional("lcov", Shape::OneOrList(&Shape::PathPattern), "patterns of LCOV files"),
+        Key::optional("cobertura", Shape::OneOrList(&Shape::PathPattern), "patterns of Cobertura XML files"),
+        Key::optional(
+            "at_least",
+            Shape::PerCent,
+            "with fewer per cent of the lines covered, the stage fails",
+        ),
+    ],
+    one_of: &["lcov", "cobertura"],
 };
 
 static STEP: Table = Table {

@@ -193,28 +193,30 @@ impl Problems {
     }
 
     fn add(&mut self, severity: Severity, at: Range<usize>, message: String) -> &mut Problem {
-        let (text, inside) = self.text_of(at.start);
-        // The nearest place at or before it where a character starts.
-        let start = inside.text.floor_char_boundary(at.start - inside.start);
-        let end = inside.text.floor_char_boundary(at.end.saturating_sub(inside.start)).max(start);
-        let (line, column) = inside.position(start);
-        let edit = inside.edit.clone();
-        let problem = Problem {
+        let mut problem = Problem {
             severity,
             message,
             suggestion: None,
             help: None,
-            line,
-            column,
-            span: start..end,
-            edit,
-            text,
+            line: 0,
+            column: 0,
+            span: 0..0,
+            edit: None,
+            text: 0,
         };
         if self.list.len() >= KEPT {
             self.more += 1;
             // Somebody may still want to add a help to it.
             return self.scratch.insert(Box::new(problem));
         }
+        let (number, text) = self.text_of(at.start);
+        // The nearest place at or before it where a character starts.
+        let start = text.text.floor_char_boundary(at.start - text.start);
+        let end = text.text.floor_char_boundary(at.end.saturating_sub(text.start)).max(start);
+        problem.span = start..end;
+        (problem.line, problem.column) = text.position(start);
+        problem.edit = text.edit.clone();
+        problem.text = number;
         let place = self.list.len();
         self.list.push(problem);
         &mut self.list[place]

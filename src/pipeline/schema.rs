@@ -34,6 +34,21 @@ fn of(shape: &Shape) -> Value {
             { "type": "integer", "minimum": least },
             { "type": "string", "pattern": "^[0-9]{1,3}%$" },
         ] }),
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::PerCent => json!({ "type": "number", "minimum": 0, "maximum": 100 }),
+        Shape::Pattern | Shape::PathPattern => {
+            json!({ "type": ["string", "number"], "minLength": 1, "maxLength": 255 })
+        }
+        Shape::Branch => {
+            json!({ "type": ["string", "number"], "pattern": "^[^-/. ~^:?*\\[\\\\][^ ~^:?*\\[\\\\]*$" })
+        }
+        Shape::Cron => json!({ "type": "string", "pattern": "^\\s*(\\S+\\s+){4}\\S+\\s*$" }),
+        Shape::TimeZone => json!({ "type": "string", "minLength": 1 }),
+        Shape::Repository => json!({ "type": "string", "pattern": REPOSITORY }),
+        Shape::Login => json!({ "type": ["string", "number"], "pattern": "^[A-Za-z0-9_-]+(\\[bot\\])?$" }),
+        Shape::Email => json!({ "type": "string", "pattern": "^[^@\\s]+@[^@\\s]+$" }),
+        Shape::Maybe(inner) => json!({ "anyOf": [{ "type": "null" }, of(inner)] }),
+        Shape::Switches(table) => switches(table),
         Shape::Word(words, _) => json!({ "enum": words }),
         Shape::List(item) => json!({ "type": "array", "minItems": 1, "items": of(item) }),
         Shape::OneOrList(item) => {
@@ -45,6 +60,7 @@ fn of(shape: &Shape) -> Value {
     }
 }
 
+const REPOSITORY: &str = "^[A-Za-z0-9_-]+/[A-Za-z0-9._-]+$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
 fn name() -> Value {
@@ -56,6 +72,8 @@ fn map(keys: Keys, values: Value) -> Value {
         Keys::Names(_) | Keys::SomeNames(_) => name(),
         Keys::Variables => json!({ "pattern": VARIABLE }),
         Keys::Params => json!({ "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" }),
+        Keys::Repositories => json!({ "pattern": REPOSITORY }),
+        Keys::People => json!({ "minLength": 1, "maxLength": 100 }),
     };
     let mut schema = json!({ "type": "object", "propertyNames": names, "additionalProperties": values });
     if let (Keys::SomeNames(_), Some(schema)) = (keys, schema.as_object_mut()) {
@@ -90,6 +108,13 @@ fn table(table: &Table, told_by: Option<(&str, &str)>) -> Value {
         schema.insert("oneOf".into(), choices.into());
     }
     schema
+}
+
+/// A table, or the names of its keys that need nothing more.
+fn switches(table: &Table) -> Value {
+    let alone = table.keys.iter().filter(|key| matches!(key.shape, Shape::Maybe(_))).map(|key| key.name);
+    let word = json!({ "enum": alone.collect::<Vec<_>>() });
+    json!({ "anyOf": [self::table(table, None), word, { "type": "array", "minItems": 1, "items": word }] })
 }
 
 fn property(key: &Key) -> Value {

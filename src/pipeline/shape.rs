@@ -38,6 +38,25 @@ pub enum Shape {
     Share(u32),
     /// One of these words; the second ones are known and not supported yet.
     Word(&'static [&'static str], &'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
+    /// A number from 0 to 100.
+    PerCent,
+    /// A pattern of names of branches or tags.
+    Pattern,
+    /// A pattern of paths that stay in their directory.
+    PathPattern,
+    /// The name of a branch.
+    Branch,
+    /// The five fields of a cron.
+    Cron,
+    /// An IANA time zone.
+    TimeZone,
+    /// A repository on GitHub.
+    Repository,
+    Email,
+    /// A login on GitHub.
+    Login,
     /// A list of at least one.
     List(&'static Shape),
     /// One value, or a list of them.
@@ -45,6 +64,10 @@ pub enum Shape {
     /// A map whose keys the author chooses.
     Map(Keys, &'static Shape),
     Table(&'static Table),
+    /// Nothing at all, or this.
+    Maybe(&'static Shape),
+    /// A table, or the names of its keys that need nothing more: one, or a list.
+    Switches(&'static Table),
     /// A table that depends on what one key says.
     Kinds(&'static Kinds),
 }
@@ -58,6 +81,10 @@ pub enum Keys {
     SomeNames(&'static str),
     Variables,
     Params,
+    /// Repositories on GitHub.
+    Repositories,
+    /// Names that people act under.
+    People,
 }
 
 /// A map with known keys.
@@ -123,6 +150,18 @@ impl Shape {
             Self::Whole(..) => "a whole number".into(),
             Self::Time(_) => "a duration such as 500ms, 15m or 1h30m".into(),
             Self::Share(_) => "a number or a percentage such as 25%".into(),
+            Self::Flag => "true or false".into(),
+            Self::PerCent => "a number such as 85 or 85.5".into(),
+            Self::Pattern => "a pattern such as main or release/**".into(),
+            Self::PathPattern => "a pattern of paths such as reports/*.xml".into(),
+            Self::Branch => "the name of a branch".into(),
+            Self::Cron => "a cron such as \"0 4 * * 1-5\"".into(),
+            Self::TimeZone => "a time zone such as Europe/Berlin".into(),
+            Self::Repository => "a repository on GitHub, owner/name".into(),
+            Self::Login => "a login on GitHub".into(),
+            Self::Email => "an email address".into(),
+            Self::Maybe(inner) => inner.expected(),
+            Self::Switches(_) => "a map, the name of one of its keys, or a list of them".into(),
             Self::Word(words, _) => one_of(words),
             Self::List(item) => format!("a list; each entry is {}", item.expected()),
             Self::OneOrList(item) => format!("{}, or a list of them", item.expected()),

@@ -5,6 +5,10 @@ use std::ops::Range;
 
 use super::yaml::{Entry, Node};
 
+mod triggers;
+
+pub use triggers::{PullRequest, Schedule, Triggers};
+
 /// A text and its place.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a> {
@@ -23,6 +27,9 @@ pub struct Name<'a> {
 pub struct Pipeline<'a> {
     pub name: Option<Text<'a>>,
     pub git: Option<Text<'a>>,
+    pub github: Option<Text<'a>>,
+    pub on: Triggers<'a>,
+    pub queue: Option<Text<'a>>,
     pub params: Vec<Param<'a>>,
     pub stages: Vec<Stage<'a>>,
 }
@@ -52,7 +59,7 @@ pub struct Stage<'a> {
 #[derive(Debug)]
 pub enum Kind<'a> {
     Checkout,
-    Script { steps: Vec<Step<'a>>, artifacts: Vec<(Name<'a>, Text<'a>)> },
+    Script { steps: Vec<Step<'a>>, artifacts: Vec<(Name<'a>, Text<'a>)>, reports: Option<Reports<'a>> },
     Upload { artifacts: Vec<Text<'a>> },
     Bake(Bake<'a>),
     Deploy,
@@ -64,6 +71,20 @@ pub struct Step<'a> {
     pub name: Option<Text<'a>>,
     pub run: Option<Text<'a>>,
     pub shell: Option<Text<'a>>,
+}
+
+#[derive(Debug)]
+pub struct Reports<'a> {
+    pub at: Range<usize>,
+    pub junit: Option<Vec<Text<'a>>>,
+    pub coverage: Option<Coverage<'a>>,
+}
+
+#[derive(Debug)]
+pub struct Coverage<'a> {
+    pub lcov: Option<Vec<Text<'a>>>,
+    pub cobertura: Option<Vec<Text<'a>>>,
+    pub at_least: Option<Text<'a>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +103,9 @@ impl<'a> Pipeline<'a> {
         Self {
             name: text(root, "name"),
             git: root.get("source").and_then(|source| text(source, "git")),
+            github: root.get("source").and_then(|source| text(source, "github")),
+            on: Triggers::of(root),
+            queue: text(root, "queue"),
             params: entries(root, "params").map(Param::of).collect(),
             stages: entries(root, "stages").map(Stage::of).collect(),
         }
@@ -118,7 +142,11 @@ impl<'a> Kind<'a> {
     fn of(node: &'a Node) -> Option<Self> {
         let with = node.get("with");
         Some(match node.get("uses") {
-            None => Self::Script { steps: steps(node, "steps"), artifacts: pairs(node, "artifacts") },
+            None => Self::Script {
+                steps: steps(node, "steps"),
+                artifacts: pairs(node, "artifacts"),
+                reports: node.entry("reports").map(Reports::of),
+            },
             Some(uses) => match uses.text()? {
                 "checkout" => Self::Checkout,
                 "upload" => Self::Upload {
@@ -132,6 +160,18 @@ impl<'a> Kind<'a> {
                 _ => return None,
             },
         })
+    }
+}
+
+impl<'a> Reports<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        let node = &*entry.value;
+        let coverage = node.get("coverage").map(|coverage| Coverage {
+            lcov: texts(coverage, "lcov"),
+            cobertura: texts(coverage, "cobertura"),
+            at_least: text(coverage, "at_least"),
+        });
+        Self { at: entry.at.clone(), junit: texts(node, "junit"), coverage }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The small languages inside values: durations, shares, paths, names of many kinds. Each says what is
 //! wrong in a sentence that starts with what was written.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -160,8 +161,10 @@ pub fn timezone(text: &str) -> Result<TimeZone, String> {
 }
 
 /// The names of the time zones, for suggestions.
-pub fn timezones() -> Vec<String> {
-    TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect()
+pub fn timezones() -> &'static [String] {
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect());
+    &NAMES
 }
 
 /// Checks a repository on GitHub, `owner/name`: exactly these two parts. The characters are those that
@@ -186,6 +189,27 @@ pub fn repository(text: &str) -> Result<(), String> {
     }
 }
 
+/// Checks the name of a branch, by what Git's check-ref-format(1) refuses.
+pub fn branch(text: &str) -> Result<(), String> {
+    let bad = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let wrong = text.contains(bad)
+        || text.contains("..")
+        || text.contains("@{")
+        || text == "@"
+        || text.starts_with('-')
+        || text.ends_with('.')
+        || text.len() > 255
+        || !text.split('/').all(part);
+    match wrong {
+        true => Err(format!("{text:?} cannot be the name of a branch")),
+        false if text.starts_with("refs/") => {
+            Err(format!("{text:?} is a whole ref; write the branch's name alone"))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Reads `85` or `85.5`, per cent with at most two decimals, as hundredths of a per cent.
 pub fn per_cent(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is no number from 0 to 100 with at most two decimals");
@@ -207,6 +231,16 @@ pub fn person(text: &str) -> Result<(), String> {
     match plain && (1..=100).contains(&text.len()) {
         true => Ok(()),
         false => Err(format!("{text:?} is no name of a person: letters, digits and . _ - @ +")),
+    }
+}
+
+/// Checks a login on GitHub: letters, digits and hyphens, of managed users underscores too, of apps `[bot]`.
+pub fn login(text: &str) -> Result<(), String> {
+    let name = text.strip_suffix("[bot]").unwrap_or(text);
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    match plain && (1..=100).contains(&name.len()) {
+        true => Ok(()),
+        false => Err(format!("{text:?} is no login on GitHub: letters, digits and hyphens")),
     }
 }
 

@@ -11,6 +11,7 @@ mod delivery;
 mod documents;
 mod faults;
 mod gates;
+mod reports;
 mod rollouts;
 mod server;
 mod support;

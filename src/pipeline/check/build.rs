@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::expression::{Expression, Template};
 use super::super::graph::Graph;
 use super::super::model::{
-    Bake, Base, Kind, Param, Pipeline, Queue, Reports, Retry, RetryOn, Script, Shell, ShellStep, Source,
-    Stage, Triggers, Upload,
+    Bake, Base, Coverage, CoverageFormat, Kind, Param, Patterns, Pipeline, PullRequest, Push, Queue, Reports,
+    Retry, RetryOn, Schedule, Script, Shell, ShellStep, Source, Stage, Triggers, Upload,
 };
 use super::super::{shape, spec, text};
 
@@ -24,9 +24,15 @@ pub(super) fn pipeline(written: &spec::Pipeline<'_>, graph: &Graph) -> Option<Pi
         written.stages.iter().enumerate().map(|(place, stage)| self::stage(written, stage, graph, place));
     Some(Pipeline {
         name: written.name?.text.parse().ok()?,
-        source: written.git.map(|git| Source::Git(git.text.to_owned())),
-        on: Triggers::default(),
-        queue: Queue::default(),
+        source: match (written.git, written.github) {
+            (Some(git), _) => Some(Source::Git(git.text.to_owned())),
+            (None, github) => github.map(|github| Source::GitHub(github.text.to_owned())),
+        },
+        on: triggers(&written.on)?,
+        queue: match written.queue.map(|queue| queue.text) {
+            Some("every") => Queue::Every,
+            _ => Queue::Newest,
+        },
         params: params.collect(),
         stages: stages.collect::<Option<_>>()?,
     })
@@ -40,12 +46,15 @@ fn stage(
 ) -> Option<Stage> {
     let kind = match written.kind.as_ref()? {
         spec::Kind::Checkout => Kind::Checkout,
-        spec::Kind::Script { steps, artifacts } => Kind::Script(Script {
+        spec::Kind::Script { steps, artifacts, reports } => Kind::Script(Script {
             steps: steps.iter().map(step).collect::<Option<_>>()?,
             artifacts: (artifacts.iter())
                 .map(|(name, path)| Some((name.text.parse().ok()?, text::path(path.text).ok()?)))
                 .collect::<Option<_>>()?,
-            reports: Reports::default(),
+            reports: match reports {
+                Some(written) => self::reports(written)?,
+                None => Reports::default(),
+            },
         }),
         spec::Kind::Upload { artifacts } => Kind::Upload(Upload { artifacts: names(artifacts)? }),
         spec::Kind::Bake(written) => Kind::Bake(bake(pipeline, written, graph, place)?),
@@ -74,6 +83,54 @@ fn stage(
             .collect::<Option<_>>()?,
         secrets: written.secrets.iter().map(|secret| secret.text.to_owned()).collect(),
     })
+}
+
+fn triggers(written: &spec::Triggers<'_>) -> Option<Triggers> {
+    let schedule = |written: &spec::Schedule<'_>| {
+        Some(Schedule {
+            cron: written.cron?.text.to_owned(),
+            timezone: written.timezone.map_or("UTC", |timezone| timezone.text).to_owned(),
+            branch: written.branch.map(|branch| branch.text.to_owned()),
+        })
+    };
+    Some(Triggers {
+        push: written.push.as_ref().map(|push| Push {
+            branches: patterns(&push.branches),
+            tags: patterns(&push.tags),
+            paths: patterns(&push.paths),
+        }),
+        pull_request: match &written.pull_request {
+            Some(written) => Some(PullRequest {
+                branches: patterns(&written.branches),
+                paths: patterns(&written.paths),
+                until: names(&written.until)?,
+            }),
+            None => None,
+        },
+        schedules: written.schedules.iter().map(schedule).collect::<Option<_>>()?,
+    })
+}
+
+fn patterns(texts: &[spec::Text<'_>]) -> Patterns {
+    Patterns(texts.iter().map(|text| text.text.to_owned()).collect())
+}
+
+fn reports(written: &spec::Reports<'_>) -> Option<Reports> {
+    let coverage = match &written.coverage {
+        None => None,
+        Some(coverage) => {
+            let (format, files) = match (&coverage.lcov, &coverage.cobertura) {
+                (Some(files), _) => (CoverageFormat::Lcov, files),
+                (None, files) => (CoverageFormat::Cobertura, files.as_ref()?),
+            };
+            let at_least = match &coverage.at_least {
+                Some(at_least) => Some(text::per_cent(at_least.text).ok()?),
+                None => None,
+            };
+            Some(Coverage { format, files: patterns(files), at_least })
+        }
+    };
+    Some(Reports { junit: patterns(written.junit.as_deref().unwrap_or_default()), coverage })
 }
 
 fn names<T: std::str::FromStr>(texts: &[spec::Text<'_>]) -> Option<Vec<T>> {

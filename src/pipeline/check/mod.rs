@@ -16,6 +16,8 @@ mod expressions;
 mod flow;
 mod needs;
 mod places;
+mod reports;
+mod triggers;
 
 /// Most stages that a pipeline may have.
 pub const STAGES_LIMIT: usize = 5_000;
@@ -69,6 +71,8 @@ pub(super) fn check(
     check.needs();
     check.flow();
     check.expressions();
+    check.triggers();
+    check.reports();
     if let Some(surroundings) = surroundings {
         check.places(surroundings);
     }

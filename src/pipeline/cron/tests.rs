@@ -100,7 +100,13 @@ fn a_bad_cron_says_which_field_is_wrong() {
     assert!(wrong("0 0 * *").starts_with("\"0 0 * *\" has 4 fields; a cron has five fields"));
     assert!(wrong("0 0 0 * * *").contains("has 6 fields"));
     assert_eq!(wrong("@daily"), "\"@daily\" is written \"0 0 * * *\" here");
-    assert_eq!(wrong("0 0 30 2 *"), "\"0 0 30 2 *\" never comes: no month has such a day");
+    assert_eq!(wrong("0 0 30 2 *"), "\"0 0 30 2 *\" never comes: no month of it has such a day");
+    assert!(wrong("0 0 31 4,6,9 *").contains("never comes"));
+    assert_eq!(check("0 0 30 2,3 *"), Ok(()));
+    assert_eq!(check("0 0 30 2 1"), Ok(()));
+    for beyond in ["0 0 L * *", "0 0 15W * *", "0 0 * * 5#2", "0 0 ? * *", "0 0 * * +1", "0 0 * * 5L"] {
+        assert!(wrong(beyond).contains("of the cron cannot be"), "{beyond}");
+    }
     assert!(wrong("").contains("0 fields"));
     assert!(wrong(&"* ".repeat(100_000)).contains("100000 fields"));
 }

@@ -7,7 +7,7 @@ use crate::ids;
 use super::super::problem::Problems;
 use super::super::text::Share;
 use super::super::yaml::{Entry, Node, Value};
-use super::super::{expression, text};
+use super::super::{cron, expression, patterns, text};
 use super::{Key, Keys, Kinds, Need, Shape, Table, one_of};
 
 /// Checks that `node` has that shape, adding to `problems` everything that is wrong. `what` names the
@@ -26,7 +26,15 @@ impl Walk<'_> {
     /// `place` is where the key stands that leads to `node`: what is missing in a map is missing there.
     fn visit(&mut self, shape: &'static Shape, node: &Node, what: &str, place: Range<usize>) {
         match (shape, &node.value) {
+            (Shape::Maybe(_), _) if node.is_null() => {}
+            (Shape::Maybe(inner), _) => self.visit(inner, node, what, place),
             (Shape::OneOrList(item), Value::Scalar(_)) => self.visit(item, node, what, place),
+            (Shape::OneOrList(item @ Shape::Table(_)), Value::Map(_)) => self.visit(item, node, what, place),
+            (Shape::Switches(table), Value::Map(_)) => self.table(table, node, what, place),
+            (Shape::Switches(table), Value::Scalar(_)) if !node.is_null() => self.switch(table, node, what),
+            (Shape::Switches(table), Value::List(items)) if !items.is_empty() => {
+                items.iter().for_each(|item| self.switch(table, item, what));
+            }
             (Shape::List(item) | Shape::OneOrList(item), Value::List(items)) => {
                 if items.is_empty() {
                     self.problems.error(node.at.clone(), format!("{what} is an empty list"));
@@ -44,7 +52,12 @@ impl Walk<'_> {
             (Shape::Table(table), Value::Map(_)) => self.table(table, node, what, place),
             (Shape::Kinds(kinds), Value::Map(_)) => self.kinds(kinds, node, what, place),
             (
-                Shape::List(_) | Shape::OneOrList(_) | Shape::Map(..) | Shape::Table(_) | Shape::Kinds(_),
+                Shape::List(_)
+                | Shape::OneOrList(_)
+                | Shape::Map(..)
+                | Shape::Table(_)
+                | Shape::Switches(_)
+                | Shape::Kinds(_),
                 _,
             )
             | (_, Value::List(_) | Value::Map(_)) => self.mismatch(shape, node, what),
@@ -74,6 +87,8 @@ impl Walk<'_> {
                     .map_err(|error| format!("{:?} cannot be a name: {error}", entry.key)),
                 Keys::Variables => text::variable(&entry.key),
                 Keys::Params => text::param(&entry.key),
+                Keys::Repositories => text::repository(&entry.key),
+                Keys::People => text::person(&entry.key),
             };
             if let Err(message) = checked {
                 self.problems.error(entry.at.clone(), message);
@@ -82,8 +97,33 @@ impl Walk<'_> {
                 Keys::Names(word) | Keys::SomeNames(word) => format!("{word} {:?}", entry.key),
                 Keys::Variables => format!("{:?}", entry.key),
                 Keys::Params => format!("param {:?}", entry.key),
+                Keys::Repositories => format!("repository {:?}", entry.key),
+                Keys::People => format!("person {:?}", entry.key),
             };
             self.visit(values, &entry.value, &inner, entry.at.clone());
+        }
+    }
+
+    /// The name of a key that needs nothing more than to be there.
+    fn switch(&mut self, table: &'static Table, node: &Node, what: &str) {
+        let known = table.keys.iter().map(|key| key.name);
+        let Some(text) = node.text() else {
+            return self.mismatch(&Shape::Switches(table), node, &format!("an entry of {what}"));
+        };
+        match table.keys.iter().find(|key| key.name == text) {
+            Some(Key { shape: Shape::Maybe(_), .. }) => {}
+            Some(_) => {
+                let message = format!("{what}: {text:?} says too little alone");
+                self.problems
+                    .error(node.at.clone(), message)
+                    .help(format!("write {what} as a map: {{ {text}: … }}"));
+            }
+            None => {
+                let all: Vec<&str> = known.clone().collect();
+                let problem =
+                    self.problems.unknown(node.at.clone(), format!("{what} cannot be {text:?}"), text, known);
+                problem.help(format!("{} has the keys {}", table.what, all.join(", ")));
+            }
         }
     }
 
@@ -259,6 +299,16 @@ impl Walk<'_> {
                 Shape::Path => text::path(text).map(drop),
                 Shape::AnyPath if text.trim().is_empty() => Err("a path cannot be empty".to_owned()),
                 Shape::UrlPath => url_path(text),
+                Shape::Flag => flag(node, what),
+                Shape::PerCent => per_cent(node, what),
+                Shape::Pattern => patterns::check(text),
+                Shape::PathPattern => patterns::check_path(text),
+                Shape::Branch => text::branch(text),
+                Shape::Cron => cron::check(text),
+                Shape::TimeZone => return self.timezone(node, text),
+                Shape::Repository => text::repository(text),
+                Shape::Login => text::login(text),
+                Shape::Email => text::email(text),
                 Shape::Whole(least, most) => whole(node, *least, *most, what).map(drop),
                 Shape::Time(least) => text::duration(text)
                     .map_err(|error| format!("{what}: {error}"))
@@ -296,6 +346,15 @@ impl Walk<'_> {
             let known = words.iter().copied();
             let problem = self.problems.unknown(node.at.clone(), message, text, known);
             problem.help(format!("{what} is {}", one_of(words)));
+        }
+    }
+
+    fn timezone(&mut self, node: &Node, text: &str) {
+        if let Err(message) = text::timezone(text) {
+            let known = text::timezones().iter().map(String::as_str);
+            self.problems
+                .unknown(node.at.clone(), message, text, known)
+                .help("time zones have names such as Europe/Berlin, America/New_York or UTC");
         }
     }
 
@@ -340,6 +399,19 @@ pub fn whole(node: &Node, least: u64, most: u64, what: &str) -> Result<u64, Stri
         _ if digits => Err(format!("{what} is {text}; it should be from {least} to {most}")),
         _ => Err(format!("{what} is {text:?}; it should be a whole number")),
     }
+}
+
+fn flag(node: &Node, what: &str) -> Result<(), String> {
+    match node.plain() {
+        Some("true" | "false") => Ok(()),
+        _ => Err(format!("{what} should be true or false, without quotes")),
+    }
+}
+
+fn per_cent(node: &Node, what: &str) -> Result<(), String> {
+    let text =
+        node.plain().ok_or_else(|| format!("{what} is text; it should be a number, without quotes"))?;
+    text::per_cent(text).map(drop).map_err(|error| format!("{what}: {error}"))
 }
 
 fn url_path(text: &str) -> Result<(), String> {
