@@ -6,6 +6,7 @@ use super::resume::settings;
 use super::show::look;
 use super::who::Who;
 use super::{Error, Exit};
+use crate::config::Settings;
 use crate::ids::{RunId, StageName};
 use crate::run::command::Act;
 use crate::run::event::Edit;
@@ -73,13 +74,16 @@ impl Which {
 pub async fn run(args: Args) -> Result<Exit, Error> {
     let edit = |text: &String| text.parse::<Edit>().map_err(|error| Error::input(format!("--set: {error}")));
     let edits = args.edits.iter().map(edit).collect::<Result<Vec<_>, _>>()?;
-    let data = args.place.data()?;
-    let actor = args.who.actor()?;
-    let known = look(&data, &args.run).await?.replays.len();
-    let settings = settings(&data, &args.run).await?;
+    let asked = args.place.place()?;
+    let actor = args.who.actor_at(&args.place)?;
+    let known = look(&asked, &args.run).await?.replays.len();
+    let settings = match asked.directory() {
+        Some(data) => settings(data, &args.run).await?,
+        None => Settings::default(),
+    };
     let place = args.place.suffix();
     let act = Act::Replay { selection: args.which.selection(), edits };
-    Foreground { data, what: "windlass replay", settings, actor, json: args.json, place }
+    Foreground { asked, what: "windlass replay", settings, actor, json: args.json, place }
         .carry(Start::Repeat(Box::new(Repeat { run: args.run, act, known })))
         .await
 }

@@ -47,12 +47,7 @@ pub const WEBHOOK_LEAST: usize = 8;
 impl Settings {
     /// The value of the secret `name`, looked up now.
     pub fn secret(&self, name: &str) -> Result<Secret, SecretError> {
-        let source = self.secrets.get(name).ok_or_else(|| SecretError::Unknown(name.to_owned()))?;
-        let value = look_up(source, name)?;
-        match value.len() {
-            length if length < SHORTEST => Err(SecretError::TooShort(name.to_owned())),
-            _ => Ok(Secret::new(value)),
-        }
+        self.secrets.get(name).ok_or_else(|| SecretError::Unknown(name.to_owned()))?.value(name)
     }
 
     /// What webhooks are signed with, looked up now: none, one, or while it is changed two.
@@ -82,6 +77,17 @@ impl Settings {
             tokens.insert(person.clone(), token);
         }
         Ok(tokens)
+    }
+}
+
+impl SecretSource {
+    /// The value, looked up now. `name` is what it is called in messages.
+    pub fn value(&self, name: &str) -> Result<Secret, SecretError> {
+        let value = look_up(self, name)?;
+        match value.len() {
+            length if length < SHORTEST => Err(SecretError::TooShort(name.to_owned())),
+            _ => Ok(Secret::new(value)),
+        }
     }
 }
 

@@ -4,12 +4,13 @@
 //! One task drives one run. It alone writes to the run's journal and to those of the fleets that the
 //! run holds. Starting a run, going on with it and resuming it are this one path.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud};
@@ -20,11 +21,10 @@ use crate::run::approval::Policy;
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::Waits;
 use crate::run::event::{Actor, Origin, Shipment};
-use crate::run::lanes::Standing;
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
-use crate::store::{self, NewRun, RunFilter, Store};
+use crate::store::{self, NewRun, Store};
 
 mod acts;
 mod admit;
@@ -32,8 +32,10 @@ mod drive;
 pub mod fleets;
 mod known;
 mod lanes;
+mod observe;
 mod policy;
 mod slots;
+mod take_up;
 mod turn;
 
 pub use acts::Target;
@@ -102,6 +104,14 @@ struct Shared {
     /// Where the driven runs stand.
     lanes: lanes::Registry,
     known: known::Known,
+    /// What every run is driven by; `None` where each has settings of its own.
+    settings: RwLock<Option<Arc<Settings>>>,
+    /// This process ought to drive every run there is.
+    drives_all: AtomicBool,
+    /// Runs that could not be driven, and why.
+    stuck: Mutex<BTreeMap<RunId, String>>,
+    /// Whoever tries those again does it now.
+    again: Notify,
 }
 
 /// What is known of a run that is being driven.
@@ -126,6 +136,10 @@ impl Engine {
             runs: Mutex::default(),
             lanes: Default::default(),
             known: Default::default(),
+            settings: RwLock::default(),
+            drives_all: AtomicBool::new(false),
+            stuck: Mutex::default(),
+            again: Notify::new(),
         }))
     }
 
@@ -141,7 +155,11 @@ impl Engine {
         trigger_key: Option<String>,
     ) -> Result<RunId, Error> {
         let at = self.0.parts.clock.now();
-        Ok(self.0.parts.store.create_run(NewRun { pipeline, origin, at, trigger_key }).await?)
+        let (actor, trigger) = (origin.actor.name.clone(), origin.trigger.word());
+        let run = self.0.parts.store.create_run(NewRun { pipeline, origin, at, trigger_key }).await?;
+        // Said again where the same key asks again: only the store knows.
+        tracing::info!(%run, actor, trigger, "run created");
+        Ok(run)
     }
 
     /// Drives the run to its end, in the background. A run that is being driven stays with its
@@ -150,24 +168,14 @@ impl Engine {
         if let Some(handle) = self.handle(run) {
             return Ok(handle);
         }
-        let (state, settings) = self.load(run, &mut HashMap::new()).await?;
+        let (state, settings) = self.load(run).await?;
         Ok(self.start(state, settings))
     }
 
-    /// The run, and the settings that it was started with, as they are now. `read` has those that were
-    /// read already.
-    async fn load(
-        &self,
-        run: &RunId,
-        read: &mut HashMap<Option<String>, Arc<Settings>>,
-    ) -> Result<(RunState, Arc<Settings>), Error> {
+    /// The run, and what it is driven by.
+    async fn load(&self, run: &RunId) -> Result<(RunState, Arc<Settings>), Error> {
         let state = load_run(self.store().as_ref(), run).await?;
-        if let Some(known) = read.get(&state.origin.settings_path) {
-            let known = known.clone();
-            return Ok((state, known));
-        }
-        let settings = Arc::new(settings(&state.origin)?);
-        read.insert(state.origin.settings_path.clone(), settings.clone());
+        let settings = self.0.settings_of(&state.origin)?;
         Ok((state, settings))
     }
 
@@ -180,31 +188,6 @@ impl Engine {
         let handle = drive::spawn(self.0.clone(), state, settings);
         runs.insert(run, handle.clone());
         handle
-    }
-
-    /// Drives every run that has not ended, in the background. One that cannot be driven is said and
-    /// left; the others go on.
-    pub async fn drive_all(&self) -> Result<(), Error> {
-        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        let mut rows = self.store().runs(&unfinished).await?;
-        // Those that came first are in their place before later ones look whom they follow.
-        rows.sort_by(|a, b| a.run.cmp(&b.run));
-        let mut read: HashMap<Option<String>, Arc<Settings>> = HashMap::new();
-        let mut loaded = Vec::with_capacity(rows.len());
-        for row in rows {
-            match self.load(&row.run, &mut read).await {
-                Ok((state, settings)) => {
-                    let places = policy::places(&settings, &state.id.pipeline);
-                    self.0.lanes.publish(&row.run, Standing::of(&state, &places, &BTreeSet::new()));
-                    loaded.push((state, settings));
-                }
-                Err(error) => tracing::error!(run = %row.run, %error, "the run cannot be driven"),
-            }
-        }
-        for (state, settings) in loaded {
-            self.start(state, settings);
-        }
-        Ok(())
     }
 
     /// The run's handle, while it is being driven.
@@ -289,11 +272,15 @@ pub async fn act_on_journal(
             let followed = state.apply(now, event);
             followed.map_err(|illegal| journal::Error::Illegal { run: run.clone(), illegal })?;
         }
-        let events = events.into_iter().map(|event| (now, event)).collect();
-        let append = journal::run_append(&state, &Waits::at_gates(&state), expected, events);
+        let events: Vec<_> = events.into_iter().map(|event| (now, event)).collect();
+        let append = journal::run_append(&state, &Waits::at_gates(&state), expected, events.clone());
         match store.append(vec![append]).await {
             Err(store::Error::Conflict { .. }) => continue,
-            done => return Ok(done?),
+            done => {
+                done?;
+                observe::appended(run, events.iter().map(|(_, event)| event));
+                return Ok(());
+            }
         }
     }
 }

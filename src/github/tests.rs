@@ -121,7 +121,7 @@ fn a_push_to_a_branch_is_understood() {
 #[test]
 fn a_tag_points_at_a_commit() {
     let push = pushed(TAG);
-    assert_eq!((push.branch(), push.tag(), push.change), (None, Some("v1.4"), Change::Anew));
+    assert_eq!((push.branch(), push.tag(), &push.change), (None, Some("v1.4"), &Change::Anew));
     assert_eq!(push.commit.short(), "9f3c2a1b", "the commit, and not the annotated tag");
 }
 

@@ -26,7 +26,7 @@ mod tests;
 const VALUE_LIMIT: usize = 128 * 1024 - 1;
 
 /// Which stages get a new attempt.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// Every stage that failed or was cancelled, and then what was skipped because of it.

@@ -19,7 +19,7 @@ use crate::pipeline::model::{Kind, Stage};
 pub const SCHEMA: u32 = 1;
 
 /// A run's status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Queued,
@@ -63,7 +63,7 @@ impl Status {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageStatus {
     Pending,
@@ -98,7 +98,7 @@ impl StageStatus {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     Pending,
@@ -123,7 +123,7 @@ impl StepStatus {
 }
 
 /// A run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunView {
     pub schema: u32,
     pub run: RunId,
@@ -157,7 +157,7 @@ pub struct RunView {
 }
 
 /// Stages that were done again, and what was changed for them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplayView {
     pub at: Timestamp,
     pub actor: String,
@@ -170,7 +170,7 @@ pub struct ReplayView {
     pub edits: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StageView {
     pub name: StageName,
     pub uses: String,
@@ -201,7 +201,7 @@ pub struct StageView {
 }
 
 /// One try of a stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AttemptView {
     pub attempt: u32,
     pub status: StageStatus,
@@ -214,7 +214,7 @@ pub struct AttemptView {
     pub report: Option<Report>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StepView {
     pub name: String,
     pub status: StepStatus,
@@ -226,7 +226,7 @@ pub struct StepView {
 }
 
 /// A decision that the run waited for, or waits for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GateView {
     pub environment: EnvironmentName,
     /// `waiting`, `promoted` or `rejected`.
@@ -253,7 +253,7 @@ fn one() -> u32 {
 }
 
 /// Somebody's yes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApprovalView {
     pub actor: String,
     pub at: Timestamp,

@@ -60,15 +60,16 @@ impl Which {
         Ok(())
     }
 
-    /// The logs that there are, in the order of the stages.
-    pub fn pieces(&self, view: &RunView, data: &Path) -> Vec<Piece> {
+    /// The logs that there are, in the order of the stages. Without the data directory, of an older
+    /// attempt as many are looked for as the newest one has steps.
+    pub fn pieces(&self, view: &RunView, data: Option<&Path>) -> Vec<Piece> {
         let wanted = |stage: &&StageView| self.stage.as_ref().is_none_or(|name| stage.name == *name);
         let over = view.status.is_final();
         let stages = view.stages.iter().filter(wanted);
         stages.flat_map(|stage| self.of_stage(&view.run, over, stage, data)).collect()
     }
 
-    fn of_stage(&self, run: &RunId, over: bool, stage: &StageView, data: &Path) -> Vec<Piece> {
+    fn of_stage(&self, run: &RunId, over: bool, stage: &StageView, data: Option<&Path>) -> Vec<Piece> {
         // A stage that was to be done again and never was has only what it did before.
         let newest = if over && stage.attempt == 0 { stage.attempts } else { stage.attempt };
         let attempt = self.attempt.unwrap_or(newest);
@@ -81,7 +82,7 @@ impl Which {
             // The view shows the newest attempt only; of an older one there are its logs.
             let began = match attempt == stage.attempt {
                 true => known.is_some_and(|step| step.started_at.is_some()),
-                false => log::path(data, &id).is_file(),
+                false => data.map_or(step.is_some(), |data| log::path(data, &id).is_file()),
             };
             if !began {
                 break;

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::approval::{Policy, Rules};
 use super::super::command::{self, Act};
 use super::super::decide::{Asks, Facts, Place, decide};
 use super::super::event::{Failure, Image, Origin, Outcome, Shipment};
@@ -41,7 +42,13 @@ impl Run {
         origin.params.insert("flavour".to_owned(), "plain".to_owned());
         let run = RunId::new("shop".parse().unwrap(), 1);
         let created = RunEvent::Created { run, origin: Box::new(origin) };
-        let place = |asks| Place { group: "qa".to_owned(), asks, has_fleet: true, held: None };
+        let place = |asks| Place {
+            group: "qa".to_owned(),
+            asks,
+            rules: Rules::default(),
+            has_fleet: true,
+            held: None,
+        };
         let places = BTreeMap::from([
             ("staging".parse().unwrap(), place(Asks::Nothing)),
             ("production".parse().unwrap(), place(Asks::Promotion)),
@@ -115,7 +122,7 @@ impl Run {
     }
 
     fn act(&mut self, act: Act) -> Result<(), command::Refusal> {
-        let events = command::carry_out(&self.state, &act, &octocat())?;
+        let events = command::carry_out(&self.state, &act, &octocat(), &Policy::default())?;
         events.into_iter().for_each(|event| self.record(event));
         Ok(())
     }
