@@ -14,6 +14,7 @@ use crate::cloud::{Balancer, Cloud, Compute, Objects};
 use crate::config::Settings;
 use crate::engine::{Engine, Parts, Slots, Surveyor};
 use crate::ids::CommitSha;
+use crate::intake::{self, Intake};
 use crate::run::event::{Origin, Shipment};
 use crate::runner;
 use crate::source::{Address, Sources};
@@ -78,6 +79,17 @@ impl House {
         });
         tokio::task::spawn_blocking(move || workspaces.sweep());
         Ok(Self { data, engine, sources, cloud, balancer, store, _hold: hold })
+    }
+
+    /// Takes in what starts runs: webhooks, schedules, pipelines by name.
+    pub async fn intake(
+        &self,
+        pipelines: Option<PathBuf>,
+        settings: Arc<Settings>,
+    ) -> Result<Intake, intake::StartError> {
+        let (engine, sources) = (self.engine.clone(), self.sources.clone());
+        Intake::start(intake::Parts { engine, sources, clock: Arc::new(SystemClock), settings, pipelines })
+            .await
     }
 
     /// Writes what is still to be written, and lets go of the directory.

@@ -41,6 +41,7 @@
 //! What acts:
 //! - [`stage`] - one file for each kind of stage
 //! - [`engine`] - the loop
+//! - [`intake`] - how runs start by themselves: the inbox, pipelines by name, schedules
 //! - [`http`] - the API of whoever holds a data directory, and its client
 //! - [`app`] - wiring; the only room that names concrete adapters
 //! - [`cli`] - one file for each command
@@ -71,6 +72,7 @@ pub mod engine;
 pub mod github;
 pub mod http;
 pub mod ids;
+pub mod intake;
 pub mod ipc;
 pub mod journal;
 pub mod log;

@@ -51,3 +51,42 @@ impl Watch {
         }
     }
 }
+
+/// Wakes at a time of the clock on the wall, also when that clock is set or the machine slept
+/// meanwhile.
+pub struct Alarm;
+
+impl Alarm {
+    /// Waits until it is `at`, or until somebody sets the clock: whoever waits looks at the clock again.
+    /// `None` waits for the clock to be set only.
+    pub async fn at(at: Option<jiff::Timestamp>) {
+        let (seconds, nanoseconds) = at.map_or(FAR, |at| (at.as_second(), i64::from(at.subsec_nanosecond())));
+        match arm(seconds, nanoseconds) {
+            // An error of the read says that the clock was set (ECANCELED, timerfd_create(2)).
+            Ok(timer) => drop(timer.readable().await),
+            Err(error) => {
+                tracing::warn!(%error, "there are no timers; the clock is looked at every few seconds");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// A time that nobody waits for: the year 2500, in seconds.
+const FAR: (i64, i64) = (16_725_225_600, 0);
+
+/// Without timers the clock is looked at so often.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn arm(seconds: i64, nanoseconds: i64) -> io::Result<AsyncFd<OwnedFd>> {
+    use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Realtime, flags)?;
+    let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // All zeros would disarm it; the past is due at once.
+    let at = Timespec { tv_sec: seconds.max(1), tv_nsec: nanoseconds.clamp(0, 999_999_999) };
+    let when = Itimerspec { it_interval: once, it_value: at };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    rustix::time::timerfd_settime(&timer, flags, &when)?;
+    readable(timer)
+}

@@ -36,14 +36,24 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),
     (
+        "intake",
+        &[
+            "ids", "clock", "secret", "wake", "pipeline", "run", "config", "store", "source", "github",
+            "engine",
+        ],
+    ),
+    (
         "http",
-        &["ids", "clock", "secret", "ipc", "pipeline", "run", "config", "store", "journal", "log", "engine"],
+        &[
+            "ids", "clock", "secret", "ipc", "pipeline", "run", "config", "store", "journal", "log",
+            "github", "engine", "intake",
+        ],
     ),
     (
         "app",
         &[
             "ids", "clock", "run", "cloud", "artifact", "config", "store", "source", "balancer", "runner",
-            "stage", "engine",
+            "stage", "engine", "intake",
         ],
     ),
     (
@@ -64,6 +74,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "balancer",
             "runner",
             "engine",
+            "intake",
             "http",
             "app",
             "cloud",

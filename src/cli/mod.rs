@@ -16,6 +16,7 @@ pub mod runner;
 
 mod act;
 mod cancel;
+mod deliveries;
 mod demo;
 mod diagnostics;
 mod down;
@@ -39,6 +40,7 @@ mod shipment;
 mod show;
 mod status;
 mod text;
+mod trigger;
 mod validate;
 mod who;
 
@@ -63,6 +65,8 @@ enum Command {
     Resume(resume::Args),
     Runs(runs::Args),
     Show(show::Args),
+    Trigger(trigger::Args),
+    Deliveries(deliveries::Args),
     Logs(logs::Args),
     Promote(promote::Args),
     Reject(reject::Args),
@@ -128,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => on_runtime(resume::run(args)),
         Command::Runs(args) => on_runtime(runs::run(args)),
         Command::Show(args) => on_runtime(show::run(args)),
+        Command::Trigger(args) => on_runtime(trigger::run(args)),
+        Command::Deliveries(args) => on_runtime(deliveries::run(args)),
         Command::Logs(args) => on_runtime(logs::run(args)),
         Command::Promote(args) => on_runtime(promote::run(args)),
         Command::Reject(args) => on_runtime(reject::run(args)),

@@ -17,6 +17,7 @@ use crate::app::House;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::http::{self, Access, Readiness, Server};
+use crate::intake::Intake;
 use crate::ipc;
 
 /// What is still being answered when somebody wants the server to end gets so long.
@@ -76,12 +77,16 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let address = listener.local_addr()?;
     raise_limit();
     let shutdown = CancellationToken::new();
-    let server = Server::new(house.engine.clone(), house.data.clone(), shutdown.clone()).at(address);
+    let settings = Arc::new(settings);
+    if args.config.is_some() {
+        house.engine.use_settings(settings.clone());
+    }
+    let intake = house.intake(args.pipelines.clone(), settings).await.map_err(Error::input)?;
+    let server = Server::new(house.engine.clone(), house.data.clone(), shutdown.clone())
+        .at(address)
+        .with_intake(intake.clone());
     let ready = Readiness::clone(server.readiness());
     let server = Arc::new(server);
-    if args.config.is_some() {
-        house.engine.use_settings(Arc::new(settings));
-    }
     ready.awaits("runs", "the unfinished runs are being taken up");
     let socket = ipc::listen(&house.data, http::SOCKET)?;
     let (on_socket, on_tcp) = (server.clone(), server.clone());
@@ -101,7 +106,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::End => break,
-                Wish::Reload => reload(args.config.as_deref(), &house.engine, &access),
+                Wish::Reload => reload(args.config.as_deref(), &house.engine, &access, &intake),
             },
             // Neither ends by itself.
             ended = &mut local => return Err(Error::world(format!("the socket is not served any more: {ended:?}"))),
@@ -111,6 +116,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     tracing::info!("pausing: what runs goes on, and the next start carries it on");
     shutdown.cancel();
     drop(driving);
+    intake.stop().await;
     let leave = async {
         let _ = tokio::time::timeout(FAREWELL, async { tokio::join!(local, tcp) }).await;
         house.close().await
@@ -128,7 +134,7 @@ const CREDENTIAL: &str = "a token is made with: openssl rand -hex 32; give it to
      variable or a file, and name that in the settings: people: { octocat: { token: { env: OCTOCAT_TOKEN } } }";
 
 /// Reads the settings again. What is broken is said, and changes nothing.
-fn reload(path: Option<&std::path::Path>, engine: &Engine, access: &Access) {
+fn reload(path: Option<&std::path::Path>, engine: &Engine, access: &Access, intake: &Intake) {
     let Some(path) = path else {
         return tracing::warn!(
             "there are no settings to read again: the server was started without --config"
@@ -143,7 +149,9 @@ fn reload(path: Option<&std::path::Path>, engine: &Engine, access: &Access) {
     if let Err(error) = access.replace(&settings) {
         return tracing::error!(%error, "the settings stay as they were");
     }
-    engine.use_settings(Arc::new(settings));
+    let settings = Arc::new(settings);
+    engine.use_settings(settings.clone());
+    intake.use_settings(settings);
     tracing::info!(path = %path.display(), "settings read again");
 }
 

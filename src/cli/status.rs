@@ -24,8 +24,12 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
     let place = args.place.place()?;
+    let mut broken = Vec::new();
     let list = match reach(&place).await? {
-        Reach::Holder(client) => client.fleets().await?,
+        Reach::Holder(client) => {
+            broken = client.pipelines().await.map(|list| list.problems()).unwrap_or_default();
+            client.fleets().await?
+        }
         Reach::Stored(store) => match store.zip(place.directory()) {
             None => FleetList { fleets: Vec::new() },
             Some((store, data)) => {
@@ -43,6 +47,11 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         for fleet in &list.fleets {
             print(&mut out, fleet, &args.place.suffix())?;
         }
+    }
+    drop(out);
+    // Not about fleets, but who looks here wants to know.
+    for problem in broken {
+        anstream::eprintln!("{YELLOW}pipelines{YELLOW:#} {problem}");
     }
     Ok(Exit::Good)
 }

@@ -3,6 +3,7 @@
 //! Always true: what is asked is answered within [`DEADLINE`] or given up, streams and what takes as
 //! long as it takes excepted; those are given up when nobody is there any more.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -19,9 +20,11 @@ use serde::de::DeserializeOwned;
 use super::fleets;
 pub use super::peer::AddressError;
 use super::peer::Peer;
+use super::pipelines;
 use super::runs::{Filter, Order};
 use super::{Acted, FleetDown, FleetList, HolderView, Problem, RunList, SOCKET, Submission};
 use crate::ids::{FleetId, PipelineName, RunId, StepId};
+use crate::intake::{DeliveryList, DeliveryView, PipelineList};
 use crate::ipc;
 use crate::run::command::Act;
 use crate::run::event::Actor;
@@ -145,6 +148,36 @@ impl Client {
         Ok(Box::pin(futures_util::stream::try_unfold(events, async |mut events| {
             Ok(events.next().await?.map(|view| (view, events)))
         })))
+    }
+
+    /// Starts a run of a pipeline that the server knows.
+    pub async fn trigger(
+        &self,
+        pipeline: &PipelineName,
+        reference: Option<&str>,
+        params: BTreeMap<String, String>,
+        actor: &Actor,
+    ) -> Result<RunView, Error> {
+        let reference = reference.map(ToOwned::to_owned);
+        let order = pipelines::Order { reference, params, actor: self.said(actor), key: None };
+        self.post(&format!("/api/v1/pipelines/{pipeline}/trigger"), &order).await
+    }
+
+    /// Every pipeline file of the server.
+    pub async fn pipelines(&self) -> Result<PipelineList, Error> {
+        self.get("/api/v1/pipelines").await
+    }
+
+    /// What came in, newest first.
+    pub async fn deliveries(&self, limit: Option<u32>) -> Result<DeliveryList, Error> {
+        let query = limit.map(|limit| format!("?limit={limit}")).unwrap_or_default();
+        self.get(&format!("/api/v1/deliveries{query}")).await
+    }
+
+    /// Handles a delivery again, and answers what came of it.
+    pub async fn again(&self, id: &str) -> Result<DeliveryView, Error> {
+        let id = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
+        self.post(&format!("/api/v1/deliveries/{id}/again"), &()).await
     }
 
     /// Fleets by name.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::engine::fleets::FleetView;
 use crate::ids::{CommitSha, RunId};
+use crate::intake::Intake;
 use crate::run::event::Origin;
 use crate::run::view::RunView;
 
@@ -27,6 +28,7 @@ pub mod client;
 
 mod access;
 mod changes;
+mod deliveries;
 mod extract;
 mod fleets;
 mod frame;
@@ -36,11 +38,13 @@ mod logs;
 mod look;
 mod openapi;
 mod peer;
+mod pipelines;
 mod problem;
 mod routes;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use access::{Access, AccessError};
 pub use changes::changes;
@@ -48,6 +52,7 @@ pub use client::Client;
 pub use health::Readiness;
 pub use look::{interrupted, measure};
 pub use problem::Problem;
+pub use webhooks::Accepted;
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "windlass.sock";
@@ -126,6 +131,17 @@ struct Api {
     /// Where TCP is listened at.
     address: Option<SocketAddr>,
     readiness: Readiness,
+    /// `None` of a holder that takes nothing in.
+    intake: Option<Intake>,
+}
+
+impl Api {
+    fn intake(&self) -> Result<&Intake, Problem> {
+        self.intake.as_ref().ok_or_else(|| {
+            Problem::not_set_up("this process takes nothing in: it drives one run")
+                .hint("a server does: windlass serve --pipelines DIR")
+        })
+    }
 }
 
 /// What is served, on every socket the same.
@@ -137,12 +153,18 @@ impl Server {
     /// Serves what `engine` does with `data` until `shutdown`.
     pub fn new(engine: Engine, data: PathBuf, shutdown: CancellationToken) -> Self {
         let readiness = Readiness::default();
-        Self { api: Api { engine, data: data.into(), shutdown, address: None, readiness } }
+        Self { api: Api { engine, data: data.into(), shutdown, address: None, readiness, intake: None } }
     }
 
     /// Says where TCP is listened at, for whoever asks on the socket.
     pub fn at(mut self, address: SocketAddr) -> Self {
         self.api.address = Some(address);
+        self
+    }
+
+    /// Takes webhooks, and starts runs of pipelines by their names.
+    pub fn with_intake(mut self, intake: Intake) -> Self {
+        self.api.intake = Some(intake);
         self
     }
 

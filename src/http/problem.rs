@@ -95,6 +95,14 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "settings", "The settings are not valid", detail)
     }
 
+    pub(super) fn refused(detail: impl ToString) -> Self {
+        Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", detail)
+    }
+
+    pub(super) fn not_set_up(detail: impl ToString) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-set-up", "That is not set up here", detail)
+    }
+
     pub(super) fn failed(detail: impl ToString) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "The holder could not do it", detail)
     }

@@ -4,12 +4,15 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
+use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::guard::{self, Guard};
-use super::{Api, BODY_LIMIT, Problem, fleets, frame, health, logs, openapi, runs};
+use super::{
+    Api, BODY_LIMIT, Problem, deliveries, fleets, frame, health, logs, openapi, pipelines, runs, webhooks,
+};
+use crate::github;
 
 /// The API. A route is a line here, and `#[utoipa::path]` at its handler.
 pub(super) fn api() -> OpenApiRouter<Api> {
@@ -26,6 +29,9 @@ fn prompt() -> OpenApiRouter<Api> {
         .routes(routes!(runs::act))
         .routes(routes!(runs::resume))
         .routes(routes!(fleets::list))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(pipelines::list))
         .layer(from_fn(frame::in_time))
 }
 
@@ -35,6 +41,8 @@ fn lasting() -> OpenApiRouter<Api> {
         .routes(routes!(runs::stream))
         .routes(routes!(logs::stream))
         .routes(routes!(fleets::down))
+        .routes(routes!(deliveries::again))
+        .routes(routes!(pipelines::trigger))
 }
 
 /// All routes. With a guard, as over TCP.
@@ -43,6 +51,7 @@ pub(super) fn router(api: Api, guard: Option<Guard>) -> Router {
     let routes = routes
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/webhooks/github", post(webhooks::github).layer(DefaultBodyLimit::max(github::BODY_LIMIT)))
         .fallback(async || Problem::not_found("there is no such path here"))
         .method_not_allowed_fallback(async || Problem::method())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

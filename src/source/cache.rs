@@ -113,6 +113,15 @@ impl Cache {
         Ok(head)
     }
 
+    /// Brings one branch or tag up to date in a copy that is there already.
+    pub async fn fetch_ref(&self, reference: &str) -> Result<(), Error> {
+        self.check_path()?;
+        let _lock = self.lock().await?;
+        self.read(|cache| cache.open().map(drop)).await?;
+        self.read(Cache::prepare).await?;
+        self.fetch_refs(&[&format!("+{reference}:{reference}")]).await
+    }
+
     /// Makes the cache again if it is broken, and fetches what is wanted.
     pub async fn mend(&self, wants: &[Want]) -> Result<Head, Error> {
         self.check_path()?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use git2::{ErrorCode, Oid, Repository, Sort};
 
 use super::cache::{Cache, FETCHED_HEAD, Head, oid};
-use super::{Between, COMMITS_LIMIT, Error, FILES_LIMIT, Want};
+use super::{Between, COMMITS_LIMIT, Error, FILES_LIMIT, Since, Want};
 use crate::ids::CommitSha;
 use crate::run::event::{Commit, ShippedCommit};
 
@@ -167,11 +167,7 @@ pub(super) fn between(cache: &Cache, from: &CommitSha, to: &CommitSha) -> Result
         walk.hide(older.id())?;
         let commits = walk.take(COMMITS_LIMIT).collect::<Result<_, _>>()?;
         let diff = repository.diff_tree_to_tree(Some(&older.tree()?), Some(&newer.tree()?), None)?;
-        let path = |delta: git2::DiffDelta<'_>| {
-            let bytes = delta.new_file().path_bytes().or(delta.old_file().path_bytes());
-            bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        };
-        let files = diff.deltas().take(FILES_LIMIT).filter_map(path).collect();
+        let files = diff.deltas().take(FILES_LIMIT).filter_map(|delta| path(&delta)).collect();
         let rollback = older.id() != newer.id() && repository.graph_descendant_of(older.id(), newer.id())?;
         Ok((commits, files, rollback))
     };
@@ -187,6 +183,35 @@ pub(super) fn between(cache: &Cache, from: &CommitSha, to: &CommitSha) -> Result
         });
     }
     Ok(Between { commits, files, rollback })
+}
+
+pub(super) fn changed(cache: &Cache, since: &Since, to: &CommitSha) -> Result<Vec<String>, Error> {
+    let repository = cache.open()?;
+    let read = || -> Result<Vec<String>, git2::Error> {
+        let newer = repository.find_commit(oid(to))?;
+        let older = match since {
+            Since::Nothing => None,
+            Since::Commit(sha) => Some(repository.find_commit(oid(sha))?),
+            Since::Branch(branch) => {
+                let tip = repository.refname_to_id(&format!("refs/heads/{branch}"))?;
+                match repository.merge_base(tip, newer.id()) {
+                    Ok(base) => Some(repository.find_commit(base)?),
+                    Err(error) if error.code() == ErrorCode::NotFound => None,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let older = older.map(|commit| commit.tree()).transpose()?;
+        let diff = repository.diff_tree_to_tree(older.as_ref(), Some(&newer.tree()?), None)?;
+        Ok(diff.deltas().filter_map(|delta| path(&delta)).collect())
+    };
+    read().map_err(|error| cache.unreadable(error.message()))
+}
+
+/// The path of a file that differs.
+fn path(delta: &git2::DiffDelta<'_>) -> Option<String> {
+    let bytes = delta.new_file().path_bytes().or(delta.old_file().path_bytes());
+    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 pub(super) fn dirty(path: &Path) -> Option<usize> {

@@ -69,6 +69,16 @@ pub enum Want {
     Commit(String),
 }
 
+/// What a commit is compared with to find which files it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    Commit(CommitSha),
+    /// The newest commit that it shares with this branch; where there is none, nothing.
+    Branch(String),
+    /// Every file counts.
+    Nothing,
+}
+
 /// What lies between two commits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Between {
@@ -117,6 +127,49 @@ impl Sources {
             Err(error) if damage(&error) => find(cache.mend(std::slice::from_ref(want)).await?).await,
             answer => answer,
         }
+    }
+
+    /// Fetches a commit that a branch or tag of the source was said to point at. Quicker than
+    /// [`Self::resolve`], since it asks for that one ref only, where the source is known already.
+    pub async fn bring(
+        &self,
+        address: &Address,
+        reference: &str,
+        commit: &CommitSha,
+    ) -> Result<Commit, Error> {
+        let cache = Cache::new(&self.directory, address);
+        let find = async || {
+            let sha = commit.clone();
+            cache.read(move |cache| history::describe(cache, &sha, None)).await
+        };
+        if let Ok(found) = find().await {
+            return Ok(found);
+        }
+        match cache.fetch_ref(reference).await {
+            Ok(()) => {
+                if let Ok(found) = find().await {
+                    return Ok(found);
+                }
+            }
+            // The long way has the better words for it.
+            Err(error) => tracing::debug!(%address, %error, "{reference} alone does not come"),
+        }
+        self.resolve(address, &Want::Commit(commit.to_string())).await
+    }
+
+    /// Paths of the files that `to` changes, in order: all of them.
+    pub async fn changed(
+        &self,
+        address: &Address,
+        since: &Since,
+        to: &CommitSha,
+    ) -> Result<Vec<String>, Error> {
+        let (compared, sha) = (since.clone(), to.clone());
+        let commits = match since {
+            Since::Commit(from) => vec![from, to],
+            Since::Branch(_) | Since::Nothing => vec![to],
+        };
+        self.with_commits(address, &commits, move |cache| history::changed(cache, &compared, &sha)).await
     }
 
     /// Number of files in the source's directory that differ from its last commit, so that they are

@@ -16,3 +16,4 @@ mod rollouts;
 mod server;
 mod support;
 mod swaps;
+mod webhooks;
