@@ -30,6 +30,7 @@
 //! - [`config`] - the settings file
 //! - [`store`], [`journal`] - where events are kept, and how they are read
 //! - [`log`] - step output, redacted, written, followed
+//! - [`report`] - what test reports say, from their bytes
 //! - [`source`] - git
 //! - [`github`] - its webhooks, from bytes to what they tell
 //!
@@ -76,6 +77,7 @@ pub mod ipc;
 pub mod journal;
 pub mod log;
 pub mod pipeline;
+pub mod report;
 pub mod rollout;
 pub mod run;
 pub mod runner;

@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["ids", "directory", "run"]),
     ("journal", &["ids", "run", "store"]),
     ("log", &["ids", "secret", "wake"]),
+    ("report", &["run"]),
     ("source", &["ids", "directory", "run"]),
     ("github", &["ids", "secret"]),
     ("balancer", &["ids", "wake", "ipc", "cloud"]),
@@ -30,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "stage",
         &[
             "ids", "secret", "pipeline", "run", "rollout", "cloud", "artifact", "config", "store", "journal",
-            "log", "source", "runner",
+            "log", "report", "source", "runner",
         ],
     ),
     (

@@ -13,6 +13,8 @@ use crate::ids::RunId;
 use crate::journal;
 use crate::run::view::{AttemptView, GateView, RunView, StageStatus, StageView, StepView};
 
+mod report;
+
 /// Show a run: its stages and steps, why it waits or failed, and what a promotion ships
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -136,6 +138,9 @@ fn print_stage(out: &mut impl Write, stage: &StageView, now: Timestamp) -> io::R
     }
     for step in &stage.steps {
         print_step(out, step, now)?;
+    }
+    if let Some(report) = &stage.report {
+        report::print(out, report)?;
     }
     // The attempt that is shown above is not told twice.
     for attempt in stage.history.iter().filter(|attempt| attempt.attempt != stage.attempt) {

@@ -49,6 +49,19 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, length))
 }
 
+/// Whether the log at `path` ends with this line.
+pub fn ends_with_line(path: &Path, line: &str) -> io::Result<bool> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let wanted = format!("{line}\n");
+    let start = length.saturating_sub(wanted.len() as u64);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::with_capacity(wanted.len());
+    file.take(wanted.len() as u64).read_to_end(&mut tail)?;
+    Ok(tail == wanted.as_bytes())
+}
+
 /// Writes the log of a step that runs inside this process, line by line.
 pub struct Writer {
     file: File,

@@ -354,6 +354,9 @@ impl RunState {
             | RunEvent::AttemptFailed { stage, attempt: number, .. } => {
                 attempt(stage, *number).is_some_and(|attempt| attempt.end.is_some())
             }
+            RunEvent::Reported { stage, attempt: number, report } => {
+                attempt(stage, *number).is_some_and(|attempt| attempt.report.as_ref() == Some(&**report))
+            }
             RunEvent::GateReached { environment, shipment, .. } => {
                 let reached = self.gates.get(environment).and_then(|gate| gate.reached.as_ref());
                 reached.is_some_and(|(_, known)| known == shipment)

@@ -10,6 +10,7 @@ use super::approval::Policy;
 use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Failure, Image, Shipment};
 use super::replay::Replay;
+use super::report::{Coverage, Report};
 use super::state::{AttemptState, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
 use crate::pipeline::model::{Kind, Stage};
@@ -190,6 +191,10 @@ pub struct StageView {
     pub outputs: BTreeMap<String, String>,
     pub artifacts: BTreeMap<String, String>,
     pub image: Option<Image>,
+    /// What the reports of the attempt that is shown say.
+    pub report: Option<Report>,
+    /// The share of the lines that tests ran through: `86.20 %`.
+    pub coverage: Option<String>,
     /// Every attempt, the oldest first.
     #[serde(default)]
     pub history: Vec<AttemptView>,
@@ -205,6 +210,8 @@ pub struct AttemptView {
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     pub steps: Vec<StepView>,
+    /// What its reports say.
+    pub report: Option<Report>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -345,6 +352,7 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let attempt = stage_state.attempts.last().filter(|_| !ahead);
     let failure = attempt.and_then(failure_of);
     let outcome = state.outcome(i);
+    let report = attempt.and_then(|attempt| attempt.report.as_ref());
     let reason = match &stage_state.phase {
         Phase::Skipped { reason } => Some(reason.clone()),
         _ => failure.map(|failure| failure.message.clone()),
@@ -370,6 +378,8 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
             })
             .unwrap_or_default(),
         image: outcome.and_then(|outcome| outcome.image.clone()),
+        coverage: report.and_then(|report| report.coverage.as_ref()).map(Coverage::percent),
+        report: report.cloned(),
         history: (1..)
             .zip(&stage_state.attempts)
             .map(|(n, attempt)| attempt_view(stage, n, attempt))
@@ -396,6 +406,7 @@ fn attempt_view(stage: &Stage, number: u32, attempt: &AttemptState) -> AttemptVi
         started_at: attempt.started_at,
         finished_at: attempt.finished_at,
         steps: steps(stage, Some(attempt), attempt.end.is_some()),
+        report: attempt.report.clone(),
     }
 }
 

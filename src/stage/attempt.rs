@@ -13,6 +13,7 @@ use crate::ids::{FleetId, StepId};
 use crate::log;
 use crate::run::decide::Stop;
 use crate::run::event::{Failure, FleetEvent, RunEvent};
+use crate::run::report::Report;
 use crate::run::state::{StepPhase, StepState};
 
 /// Something an attempt wants in the journals: all of it or nothing.
@@ -189,6 +190,30 @@ impl Attempt {
         StepId { attempt: self.work.id.clone(), step: self.taken + 1 }
     }
 
+    /// Takes down what the attempt's reports say. It is written together with the attempt's end, and so
+    /// exactly once.
+    pub fn reported(&mut self, report: Report) {
+        let id = &self.work.id;
+        let (stage, attempt) = (id.stage.clone(), id.attempt);
+        self.deferred.push(RunEvent::Reported { stage, attempt, report: Box::new(report) });
+    }
+
+    /// Adds a line to the log of the last step, which has ended, unless an earlier process did.
+    pub fn add_to_last_log(&mut self, line: &str) {
+        let id = StepId { attempt: self.work.id.clone(), step: self.taken };
+        match add_line(&log::path(&self.data, &id), line) {
+            Err(error) => tracing::warn!(step = %id, %error, "a line of a step's log could not be written"),
+            Ok(length) => {
+                if let Some(
+                    RunEvent::StepSucceeded { log_bytes, .. } | RunEvent::StepFailed { log_bytes, .. },
+                ) = self.deferred.last_mut()
+                {
+                    *log_bytes = length;
+                }
+            }
+        }
+    }
+
     /// What has to be written with the attempt's end.
     pub fn into_deferred(self) -> Vec<RunEvent> {
         self.deferred
@@ -220,6 +245,16 @@ impl Attempt {
     ) -> Result<T, Failure> {
         unless_stopped(self.stop.clone(), work).await
     }
+}
+
+/// Adds a line to a log that does not end with it, and answers how long the log is then.
+fn add_line(path: &Path, line: &str) -> std::io::Result<u64> {
+    let line = line.replace(char::is_control, " ");
+    let mut writer = log::Writer::open(path, [] as [&str; 0])?;
+    if !log::ends_with_line(path, &line)? {
+        writer.line(&line)?;
+    }
+    Ok(writer.length())
 }
 
 /// Waits for `work`, but gives up when `stop` says so.

@@ -24,6 +24,7 @@ pub mod certify;
 pub mod checkout;
 pub mod deploy;
 pub mod fleet;
+mod reports;
 pub mod script;
 mod shell;
 pub mod upload;

@@ -11,12 +11,12 @@ use rustix::fs::OFlags;
 
 use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
-use super::{Attempt, Stage, Work};
+use super::{Attempt, Stage, Work, reports};
 use crate::cloud::Cloud;
 use crate::ids::FleetId;
 use crate::journal::load_fleet;
 use crate::log::Redactor;
-use crate::pipeline::model::Kind;
+use crate::pipeline::model::{Kind, ShellStep};
 use crate::run::event::{Artifact, Failure, Outcome};
 use crate::runner;
 use crate::secret::Secret;
@@ -61,10 +61,8 @@ impl Script {
         env.extend(url.map(|url| ("WINDLASS_URL".to_owned(), url)));
         let mask: Vec<Secret> = secrets.into_iter().map(|(_, secret)| secret).collect();
         let shell = Shell { runner: self.runner.clone(), directory: workspace.work(), env, mask };
-        for step in &script.steps {
-            attempt.check_stop()?;
-            shell.run(attempt, step).await?;
-        }
+        let ran = run_steps(attempt, &shell, &script.steps).await;
+        reports::read(attempt, &script.reports, &workspace, &shell.mask, ran).await?;
         let outputs = self.outputs(&workspace, &shell.mask)?;
         let artifacts = self.artifacts(&work, &workspace).await?;
         self.workspaces.remove(&work.id);
@@ -155,6 +153,14 @@ impl Script {
     }
 }
 
+async fn run_steps(attempt: &mut Attempt, shell: &Shell, steps: &[ShellStep]) -> Result<(), Failure> {
+    for step in steps {
+        attempt.check_stop()?;
+        shell.run(attempt, step).await?;
+    }
+    Ok(())
+}
+
 fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Error) -> Failure {
     use crate::artifact::Error::{Missing, Outside, Path, TooLarge, Unsupported};
     let message = format!("artifact {name} cannot be stored: {error}");
@@ -167,7 +173,7 @@ fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Err
 }
 
 /// Secrets never reach the journal, through an output as little as any other way.
-fn redact(text: &str, mask: &[Secret]) -> Result<String, Failure> {
+pub fn redact(text: &str, mask: &[Secret]) -> Result<String, Failure> {
     let mut redactor = Redactor::new(mask.iter().map(Secret::expose))
         .map_err(|error| Failure::policy(format!("the secrets cannot be masked: {error}")))?;
     let mut out = Vec::with_capacity(text.len());

@@ -14,6 +14,7 @@ mod faults;
 mod gates;
 mod queue;
 mod replays;
+mod reports;
 mod rollouts;
 mod server;
 mod support;
