@@ -11,8 +11,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::approval::Rules;
-use super::event::{Actor, Cause, Ending, Failure, Inputs, RunEvent};
+use super::event::{Cause, Ending, Failure, Inputs, RunEvent};
 use super::extent;
+use super::gate::{decided_beforehand, wait_for_promotion};
 use super::state::{Gate, Hold, Phase, RunState};
 use crate::ids::{Digest, EnvironmentName};
 use crate::pipeline::expression::{Context, StageContext};
@@ -160,11 +161,8 @@ pub fn decide(state: &RunState, facts: &Facts) -> Decision {
         skip_what_has_not_started(state, &format!("{} cancelled the run", cancel.actor.name), &mut decision);
     } else if let Some(superseded) = &state.superseded {
         skip_what_has_not_started(state, &format!("{} superseded it", superseded.by), &mut decision);
-    } else if let Some((beyond, reason)) = extent::beyond(state) {
-        for i in beyond {
-            let stage = state.pipeline.stages[i].name.clone();
-            decision.events.push(RunEvent::StageSkipped { stage, reason: reason.clone() });
-        }
+    } else if let Some(skipped) = extent::beyond(state) {
+        decision.events.extend(skipped);
         return decision;
     } else {
         retry(state, facts, &mut decision);
@@ -246,41 +244,6 @@ fn start_plain(state: &RunState, facts: &Facts, decision: &mut Decision) {
         start(state, facts, *i, decision);
         left -= 1;
     }
-}
-
-/// `place` is `None` for whoever does not know the settings.
-fn wait_for_promotion(state: &RunState, environment: &EnvironmentName, place: Option<&Place>) -> Wait {
-    let gate = state.gates.get(environment);
-    let given = gate.map_or(0, |gate| gate.approvals.len());
-    let who = match place.map_or(1, |place| place.rules.count as usize) {
-        count @ 2.. => format!("{} more of {count} people", count.saturating_sub(given)),
-        _ => "somebody".to_owned(),
-    };
-    let mut reason = format!(
-        "waiting for {who} to promote it to {environment}: windlass promote {} {environment}",
-        state.id
-    );
-    if place.is_some_and(|place| !place.rules.automation) && state.origin.promote.covers(environment) {
-        reason
-            .push_str("; the settings want people to decide there, so a command line's word does not count");
-    }
-    if let (Some(Place { asks: Asks::Nothing, .. }), Some(why)) =
-        (place, gate.and_then(Gate::undecided).and_then(|ships| ships.note.as_ref()))
-    {
-        reason.push_str(&format!(" ({why})"));
-    }
-    Wait { kind: WaitKind::Gate, reason }
-}
-
-/// Who decided on the environment before the run came there, so that nobody is waited for.
-fn decided_beforehand(state: &RunState, environment: &EnvironmentName, place: &Place) -> Option<Actor> {
-    if state.rolls_back_from().is_some() {
-        return Some(state.origin.actor.clone());
-    }
-    // What was decided beforehand was one rollout: a replay of it needs another word.
-    let shipped = state.gates.get(environment).is_some_and(|gate| gate.shipped);
-    let covered = place.rules.automation && state.origin.promote.covers(environment) && !shipped;
-    covered.then(Actor::command_line_policy)
 }
 
 fn wait_for_slot(facts: &Facts) -> Wait {

@@ -1,10 +1,10 @@
 //! PURE. How far a run goes: all of its pipeline, or some stages and what they need.
 
-use super::event::Trigger;
+use super::event::{RunEvent, Trigger};
 use super::state::{Phase, RunState};
 
-/// The stages that the run does not come to and that have not been passed over yet, with the reason.
-pub fn beyond(state: &RunState) -> Option<(Vec<usize>, String)> {
+/// Skips the stages that the run does not come to, and that were not skipped yet.
+pub fn beyond(state: &RunState) -> Option<Vec<RunEvent>> {
     if state.origin.until.is_empty() {
         return None;
     }
@@ -16,11 +16,16 @@ pub fn beyond(state: &RunState) -> Option<(Vec<usize>, String)> {
         }
     }
     let pending = |i: &usize| !within[*i] && state.stages[*i].phase == Phase::Pending;
-    let beyond: Vec<usize> = (0..state.stages.len()).filter(pending).collect();
     let stages: Vec<&str> = state.origin.until.iter().map(|stage| stage.as_str()).collect();
     let who = match state.origin.trigger {
         Trigger::PullRequest { .. } => "a pull request",
         _ => "this run",
     };
-    (!beyond.is_empty()).then(|| (beyond, format!("{who} goes as far as {}", stages.join(", "))))
+    let reason = format!("{who} goes as far as {}", stages.join(", "));
+    let skip = |i: usize| RunEvent::StageSkipped {
+        stage: state.pipeline.stages[i].name.clone(),
+        reason: reason.clone(),
+    };
+    let beyond: Vec<RunEvent> = (0..state.stages.len()).filter(pending).map(skip).collect();
+    (!beyond.is_empty()).then_some(beyond)
 }

@@ -8,6 +8,7 @@ pub mod event;
 pub mod extent;
 pub mod fleet;
 pub mod fold;
+mod gate;
 pub mod lanes;
 pub mod replay;
 pub mod report;

@@ -72,7 +72,9 @@ fn a_rollback_under_traffic_loses_no_request_and_quarantines_what_it_leaves() {
     traffic.goes_on(50);
     let back =
         world.windlass(&["rollback", "shop", "production", "--as", "ada", "--reason", "it burns"]).with(0);
-    back.says(&["shop/3", "this takes production back"]);
+    back.says(&["production promoted by ada", "rollback succeeded"]);
+    let ships = &world.show("shop/3")["gates"][0]["ships"];
+    assert_eq!((&ships["rollback"], &ships["running_image"]), (&true.into(), &bad.into()), "{ships:#}");
     traffic.goes_on(50);
     let seen = traffic.stop().without_failure();
     assert_eq!(seen.versions.keys().map(String::as_str).collect::<Vec<_>>(), ["1", "2"]);
