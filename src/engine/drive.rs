@@ -114,6 +114,7 @@ impl Driver {
             active.task.abort();
         }
         self.shared.runs().remove(&self.run);
+        self.shared.has_changed();
         self.shared.released.notify_waiters();
     }
 
@@ -132,6 +133,7 @@ impl Driver {
             self.look_again().await?;
             let decision = self.turn(&mut input).await?;
             self.revision.send_modify(|revision| *revision += 1);
+            shared.has_changed();
             if self.state.ending.is_some() {
                 return Ok(());
             }

@@ -89,6 +89,8 @@ struct Shared {
     runs: Mutex<HashMap<RunId, Handle>>,
     /// A fleet was let go of: whoever waits for one looks again.
     released: Notify,
+    /// Counts up with every change of any run.
+    changed: watch::Sender<u64>,
 }
 
 /// What is known of a run that is being driven.
@@ -108,7 +110,8 @@ struct Request {
 
 impl Engine {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared { parts, runs: Mutex::default(), released: Notify::new() }))
+        let (changed, _) = watch::channel(0);
+        Self(Arc::new(Shared { parts, runs: Mutex::default(), released: Notify::new(), changed }))
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -155,6 +158,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Counts up with every change of any run that is driven here, and with every act.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
     /// The run's handle, while it is being driven.
     pub fn handle(&self, run: &RunId) -> Option<Handle> {
         self.0.runs().get(run).cloned()
@@ -172,7 +180,9 @@ impl Engine {
             }
             // The driver ended meanwhile: the journal answers.
         }
-        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await
+        act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await?;
+        self.0.has_changed();
+        Ok(())
     }
 
     /// Every fleet that was not taken down.
@@ -275,6 +285,10 @@ impl Handle {
 }
 
 impl Shared {
+    fn has_changed(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     fn runs(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Handle>> {
         self.runs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

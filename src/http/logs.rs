@@ -60,7 +60,7 @@ pub(super) async fn stream(
 }
 
 /// Returns when the step writes no more.
-async fn ended(engine: Engine, data: Arc<Path>, step: StepId, stop: CancellationToken) {
+pub(super) async fn ended(engine: Engine, data: Arc<Path>, step: StepId, stop: CancellationToken) {
     let views = changes(engine, data, step.attempt.run.clone(), stop);
     step_ended(views, &step).await;
 }
@@ -76,7 +76,7 @@ async fn step_ended(views: impl Stream<Item = Result<RunView, engine::Error>> + 
 }
 
 /// Whether the step has ended, or will never begin.
-fn has_ended(view: &RunView, step: &StepId) -> bool {
+pub(super) fn has_ended(view: &RunView, step: &StepId) -> bool {
     let Some(stage) = view.stages.iter().find(|stage| stage.name == step.attempt.stage) else { return true };
     if view.status.is_final() || step.attempt.attempt < stage.attempt || stage.status.is_final() {
         return true;

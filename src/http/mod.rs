@@ -33,6 +33,8 @@ mod problem;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod ticks;
+mod ui;
 
 pub use changes::changes;
 pub use client::Client;
@@ -146,10 +148,12 @@ fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/holder", get(runs::holder))
         .route("/api/v1/runs", get(runs::list).post(runs::submit))
+        .route("/api/v1/changes", get(ticks::stream))
         .route("/api/v1/fleets", get(fleets::list))
         .route("/api/v1/fleets/{environment}/{service}/down", post(fleets::down))
         .nest("/api/v1/runs/{pipeline}/{number}", run)
-        .fallback(async || Problem::not_found("the API has no such path"))
+        .merge(ui::router())
+        .fallback(ui::missing)
         .method_not_allowed_fallback(async || Problem::method())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(api)

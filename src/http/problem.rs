@@ -55,6 +55,10 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
     }
 
+    pub(super) fn foreign(detail: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "foreign", "That did not come from one of our pages", detail)
+    }
+
     pub(super) fn pipeline(detail: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "pipeline", "The pipeline is not valid", detail)
     }
@@ -93,7 +97,9 @@ impl From<engine::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(self)).into_response();
+        let mut response = (status, axum::Json(&self)).into_response();
+        // For the pages, which show it to people.
+        response.extensions_mut().insert(self);
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
