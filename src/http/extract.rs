@@ -47,13 +47,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// The part of a path that names a run.
+#[derive(serde::Deserialize)]
+struct Named {
+    pipeline: String,
+    number: String,
+}
+
 /// The run that the path names.
 pub(super) struct Run(pub RunId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Run {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path((pipeline, number)) = Path::<(String, String)>::from_request_parts(parts, state)
+        let Path(Named { pipeline, number }) = Path::<Named>::from_request_parts(parts, state)
             .await
             .map_err(|rejection| Problem::not_found(rejection.body_text()))?;
         format!("{pipeline}/{number}").parse().map(Self).map_err(Problem::not_found)

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use tokio_util::bytes::Bytes;
 
 use super::ansi::{self, Style};
-use super::log::{Found, Which, find};
+use super::log::{Found, Stage, Which, find};
 use crate::http::extract::{Asked, Run};
 use crate::http::logs::{ended, has_ended};
 use crate::http::look::look;
@@ -55,7 +55,7 @@ impl Place {
 pub async fn stream(
     State(api): State<Api>,
     Run(run): Run,
-    Path((_, _, stage)): Path<(String, String, String)>,
+    Path(Stage { stage }): Path<Stage>,
     Asked(which): Asked<Which>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {

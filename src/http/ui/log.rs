@@ -28,6 +28,12 @@ const TAIL: u64 = 1024 * 1024;
 /// So many lines stand in one block: a browser lays out only the blocks in sight. `log.js` says the same.
 const BLOCK: usize = 500;
 
+/// The part of a path that names a stage.
+#[derive(Deserialize)]
+pub struct Stage {
+    pub stage: String,
+}
+
 /// `?attempt=…&step=…`
 #[derive(Debug, Default, Deserialize)]
 pub struct Which {
@@ -103,7 +109,7 @@ pub async fn show(
     State(api): State<Api>,
     who: Who,
     Run(run): Run,
-    Path((_, _, stage)): Path<(String, String, String)>,
+    Path(Stage { stage }): Path<Stage>,
     Asked(which): Asked<Which>,
 ) -> Result<Response, Problem> {
     let Found { view, stage, step } = find(&api, &run, &stage, &which).await?;
@@ -220,7 +226,7 @@ fn blocks(spans: Vec<Span>) -> Vec<Vec<Span>> {
 pub async fn text(
     State(api): State<Api>,
     Run(run): Run,
-    Path((_, _, stage)): Path<(String, String, String)>,
+    Path(Stage { stage }): Path<Stage>,
     Asked(which): Asked<Which>,
 ) -> Result<Response, Problem> {
     let Found { step, .. } = find(&api, &run, &stage, &which).await?;
