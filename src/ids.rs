@@ -11,6 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// a version and a number, and must stay under the 128 characters that clouds allow for a tag.
 pub const NAME_LIMIT: usize = 40;
 
+/// What [`check_name`] takes, as a regular expression.
+const NAME_PATTERN: &str = "^[A-Za-z]([A-Za-z0-9-]{0,38}[A-Za-z0-9])?$";
+
+/// What ids of other houses have, as a regular expression.
+const OPAQUE_PATTERN: &str = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$";
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -46,8 +52,24 @@ pub fn check_name(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// The description of a text for programs: the pattern is what every legal one matches.
+macro_rules! text_schema {
+    ($name:ident, $pattern:expr) => {
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                let text = utoipa::openapi::schema::Type::String;
+                let text = utoipa::openapi::schema::SchemaType::new(text);
+                utoipa::openapi::ObjectBuilder::new().schema_type(text).pattern(Some($pattern)).into()
+            }
+        }
+        impl utoipa::ToSchema for $name {}
+    };
+}
+
 macro_rules! text_type {
-    ($(#[$doc:meta])* $name:ident, $check:expr, $error:ty) => {
+    ($(#[$doc:meta])* $name:ident, $check:expr, $error:ty, $pattern:expr) => {
+        text_schema!($name, $pattern);
+
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -100,19 +122,19 @@ macro_rules! text_type {
 
 text_type!(
     /// A pipeline, and the service it ships: they have one name.
-    PipelineName, check_name, NameError
+    PipelineName, check_name, NameError, NAME_PATTERN
 );
 text_type!(
     /// A stage of a pipeline.
-    StageName, check_name, NameError
+    StageName, check_name, NameError, NAME_PATTERN
 );
 text_type!(
     /// An environment such as `production`.
-    EnvironmentName, check_name, NameError
+    EnvironmentName, check_name, NameError, NAME_PATTERN
 );
 text_type!(
     /// The name an author gives to what a stage produces, unique in its pipeline.
-    ArtifactName, check_name, NameError
+    ArtifactName, check_name, NameError, NAME_PATTERN
 );
 
 /// Why a text is not an id of the given kind.
@@ -156,24 +178,24 @@ fn check_opaque(text: &str) -> Result<(), IdError> {
 
 text_type!(
     /// A full commit hash, lower case.
-    CommitSha, check_commit, IdError
+    CommitSha, check_commit, IdError, "^([0-9a-f]{40}|[0-9a-f]{64})$"
 );
 text_type!(
     /// The SHA-256 of some content, 64 lower-case hexadecimal digits.
-    Digest, check_digest, IdError
+    Digest, check_digest, IdError, "^[0-9a-f]{64}$"
 );
 text_type!(
     /// A baked machine image, in the words of its cloud.
-    ImageId, check_opaque, IdError
+    ImageId, check_opaque, IdError, OPAQUE_PATTERN
 );
 text_type!(
     /// A running instance, in the words of its cloud. The local cloud uses the instance's name.
-    InstanceId, check_opaque, IdError
+    InstanceId, check_opaque, IdError, OPAQUE_PATTERN
 );
 text_type!(
     /// The key of a recorded intent. It goes to the outside as idempotency token and tag: the same
     /// key never causes an effect twice.
-    Key, check_opaque, IdError
+    Key, check_opaque, IdError, OPAQUE_PATTERN
 );
 
 impl CommitSha {
@@ -331,6 +353,7 @@ impl FromStr for StreamId {
 }
 
 serde_by_text!(RunId, StreamId);
+text_schema!(RunId, "^[A-Za-z]([A-Za-z0-9-]{0,38}[A-Za-z0-9])?/[1-9][0-9]*$");
 
 /// One try of a stage. Attempts count from 1 within their stage.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -33,7 +33,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["ids", "clock", "pipeline", "run", "cloud", "config", "store", "journal", "stage"]),
-    ("http", &["ids", "clock", "ipc", "pipeline", "run", "store", "journal", "log", "engine"]),
+    (
+        "http",
+        &["ids", "clock", "secret", "ipc", "pipeline", "run", "config", "store", "journal", "log", "engine"],
+    ),
     (
         "app",
         &[

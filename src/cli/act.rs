@@ -29,18 +29,18 @@ pub async fn record(
     act: Act,
     actor: Actor,
 ) -> Result<Recorded, Error> {
-    let data = place.data()?;
+    let asked = place.place()?;
     // Before the directory is taken, which would make it.
-    if let Reach::Stored(None) = reach(&data).await? {
-        return Err(no_run(run, &data));
+    if let Reach::Stored(None) = reach(&asked).await? {
+        return Err(no_run(run, &asked));
     }
-    let (view, driven) = match driver(&data, what, &Settings::default()).await? {
+    let (view, driven) = match driver(&asked, what, &Settings::default()).await? {
         Driver::Holder(client) => {
             let acted = client.act(run, &act, &actor).await?;
             (acted.run, acted.driven)
         }
         Driver::Us(house) => {
-            let view = record_here(&house.engine, &data, run, act, actor).await;
+            let view = record_here(&house.engine, &house.data, run, act, actor).await;
             house.close().await?;
             (view?, false)
         }

@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let actor = args.who.actor()?;
+    let actor = args.who.actor_at(&args.place)?;
     let run = &args.run;
     let act = Act::Cancel { reason: args.reason.trim().to_owned() };
     let recorded = record(&args.place, "windlass cancel", run, act, actor.clone()).await?;

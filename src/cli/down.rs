@@ -27,11 +27,11 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let data = args.place.data()?;
-    let actor = args.who.actor()?;
+    let place = args.place.place()?;
+    let actor = args.who.actor_at(&args.place)?;
     let fleet = FleetId::new(args.service, args.environment);
-    if let Reach::Stored(None) = reach(&data).await? {
-        return Err(Error::input(format!("there is no fleet {fleet} in {}", data.display()))
+    if let Reach::Stored(None) = reach(&place).await? {
+        return Err(Error::input(format!("there is no fleet {fleet} in {place}"))
             .hint("windlass status lists the fleets")
             .hint("--data or WINDLASS_DATA names another data directory"));
     }
@@ -41,7 +41,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             let _ = writeln!(anstream::stdout().lock(), "{line}");
         }
     };
-    let done = match driver(&data, "windlass down", &Settings::default()).await? {
+    let done = match driver(&place, "windlass down", &Settings::default()).await? {
         Driver::Holder(client) => {
             let done = client.down(&fleet, &actor).await?;
             done.said.iter().for_each(|line| say(line));

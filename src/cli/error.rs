@@ -131,6 +131,9 @@ impl From<client::Error> for Error {
                 let hints = problem.hint.into_iter().collect();
                 Self { hints, ..Self::new(kind, problem.detail) }
             }
+            error @ client::Error::Silent { .. } => {
+                Self::world(error).hint("a process that was stopped goes on with: kill -CONT PID")
+            }
             error => Self::world(error),
         }
     }

@@ -2,7 +2,6 @@
 //! or by handing it to whoever does. When that one goes away, this process goes on with the run.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{Followed, Signals, follow};
 use super::progress::{Progress, Target};
-use super::reach::{Driver, driver};
+use super::reach::{Driver, Place, driver};
 use super::{Error, Exit};
 use crate::app::House;
 use crate::config::Settings;
@@ -30,7 +29,7 @@ const LOSSES: u32 = 5;
 
 /// A run in the foreground.
 pub struct Foreground {
-    pub data: PathBuf,
+    pub asked: Place,
     /// What others read about who holds the directory: `windlass run`.
     pub what: &'static str,
     pub settings: Settings,
@@ -54,7 +53,7 @@ impl Foreground {
         let mut progress = Progress::new(target, self.place.clone());
         let mut signals = Signals::new()?;
         for _ in 0..LOSSES {
-            let (run, followed) = match driver(&self.data, self.what, &self.settings).await? {
+            let (run, followed) = match driver(&self.asked, self.what, &self.settings).await? {
                 Driver::Us(house) => self.drive(*house, &start, &mut progress, &mut signals).await?,
                 Driver::Holder(client) => {
                     match self.submit(&client, &start, &mut progress, &mut signals).await {
@@ -158,10 +157,11 @@ impl Foreground {
             Err(error) => return lost(run, error),
         };
         progress.say(&format!(
-            "{run} is driven by process {} ({}), which holds {}",
+            "{run} is driven by process {} ({}), {} {}",
             holder.pid,
             holder.command,
-            self.data.display()
+            if self.asked.directory().is_some() { "which holds" } else { "at" },
+            self.asked
         ));
         let views = match client.changes(&run).await {
             Ok(views) => views.map_err(Error::from),

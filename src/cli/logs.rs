@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
 
-use super::reach::{Reach, Where, reach};
+use super::reach::{Place, Reach, Where, reach};
 use super::show::look;
 use super::{Error, Exit, text};
 use crate::ids::{AttemptId, RunId, StageName, StepId};
@@ -43,18 +42,18 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let data = args.place.data()?;
+    let place = args.place.place()?;
     let which = Which { stage: args.stage, step: args.step, attempt: args.attempt };
-    let view = look(&data, &args.run).await?;
+    let view = look(&place, &args.run).await?;
     which.check(&view, args.follow)?;
-    let mut printer = Printer { data: &data, headers: which.stage.is_none(), at_line_start: true };
+    let mut printer = Printer { place: &place, headers: which.stage.is_none(), at_line_start: true };
     if !args.follow {
-        for piece in which.pieces(&view, &data) {
-            printer.print(&piece, async {}).await?;
+        for piece in which.pieces(&view, place.directory()) {
+            printer.print(&piece, false, async {}).await?;
         }
         return Ok(Exit::Good);
     }
-    let views = watch(&data, view).await?;
+    let views = watch(&place, view).await?;
     let last = follow(&which, views, &mut printer).await?;
     if which.is_over(&last) {
         return Ok(Exit::Good);
@@ -67,10 +66,10 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
 }
 
 /// The run's newest view, from now on. Closed when nobody drives the run any more.
-async fn watch(data: &Path, first: RunView) -> Result<watch::Receiver<Arc<RunView>>, Error> {
+async fn watch(place: &Place, first: RunView) -> Result<watch::Receiver<Arc<RunView>>, Error> {
     let run = first.run.clone();
     let (sender, receiver) = watch::channel(Arc::new(first));
-    if let Reach::Holder(client) = reach(data).await? {
+    if let Reach::Holder(client) = reach(place).await? {
         let mut views = client.changes(&run).await?;
         tokio::spawn(async move {
             while let Some(Ok(view)) = views.next().await {
@@ -90,12 +89,12 @@ async fn follow(
     let mut printed = BTreeSet::new();
     loop {
         let view = views.borrow_and_update().clone();
-        let mut pieces = which.pieces(&view, printer.data);
+        let mut pieces = which.pieces(&view, printer.place.directory());
         pieces.retain(|piece| !printed.contains(&piece.id));
         pieces.sort_by_key(|piece| piece.started_at);
         if let Some(piece) = pieces.first() {
             printed.insert(piece.id.clone());
-            printer.print(piece, ended(views.clone(), piece.id.clone())).await?;
+            printer.print(piece, true, ended(views.clone(), piece.id.clone())).await?;
             continue;
         }
         if which.is_over(&view) || views.changed().await.is_err() {
@@ -124,7 +123,7 @@ fn step_is_over(stage: &StageView, id: &StepId) -> bool {
 }
 
 struct Printer<'a> {
-    data: &'a Path,
+    place: &'a Place,
     headers: bool,
     at_line_start: bool,
 }
@@ -133,6 +132,7 @@ impl Printer<'_> {
     async fn print(
         &mut self,
         piece: &Piece,
+        follow: bool,
         until: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         if self.headers {
@@ -144,7 +144,14 @@ impl Printer<'_> {
             out.flush()?;
             self.at_line_start = true;
         }
-        let mut bytes = log::follow(log::path(self.data, &piece.id), 0, until);
+        let mut bytes = match self.place {
+            Place::Data(data) => {
+                log::follow(log::path(data, &piece.id), 0, until).map_err(Error::from).boxed()
+            }
+            Place::Server { client, .. } => {
+                client.log(&piece.id, 0, follow).await?.map_err(Error::from).boxed()
+            }
+        };
         while let Some(chunk) = bytes.next().await {
             let chunk = chunk?;
             let mut out = std::io::stdout().lock();

@@ -17,6 +17,7 @@ pub mod runner;
 mod act;
 mod cancel;
 mod demo;
+mod diagnostics;
 mod down;
 mod error;
 mod follow;
@@ -107,12 +108,19 @@ pub struct Io<'a> {
 pub(crate) const NOT_CHECKED: &str =
     "note: environments, fleets and secrets were not checked; name the settings with --config";
 
+/// Commands say what they do themselves; `WINDLASS_LOG=debug` shows more.
+const QUIET: &str = "warn";
+
 /// The program: parses the command line, does what it says, and answers the exit code.
 pub fn main() -> ExitCode {
     // Clap says what is wrong with the command line itself, and exits with 2.
     let exit = match CommandLine::parse().command {
         // Sends traffic besides, as much as it can.
-        Command::Demo(args) => on(tokio::runtime::Builder::new_multi_thread(), demo::run(args)),
+        Command::Demo(args) => {
+            diagnostics::start(diagnostics::Form::Text, QUIET);
+            on(tokio::runtime::Builder::new_multi_thread(), demo::run(args))
+        }
+        // Chooses its own log.
         Command::Serve(args) => on(tokio::runtime::Builder::new_multi_thread(), serve::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Resume(args) => on_runtime(resume::run(args)),
@@ -143,6 +151,7 @@ pub fn main() -> ExitCode {
 /// handing over between threads would cost more than the work itself. What computes or blocks goes to
 /// the runtime's blocking threads.
 fn on_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    diagnostics::start(diagnostics::Form::Text, QUIET);
     on(tokio::runtime::Builder::new_current_thread(), command)
 }
 
@@ -150,7 +159,6 @@ fn on(
     mut runtime: tokio::runtime::Builder,
     command: impl Future<Output = Result<Exit, Error>>,
 ) -> Result<Exit, Error> {
-    trace();
     let runtime = runtime.enable_all().build()?;
     let exit = runtime.block_on(command);
     // What still runs is recorded, and goes on where it was when somebody resumes it.
@@ -165,18 +173,6 @@ fn with_io(command: impl FnOnce(&mut Io<'_>) -> std::io::Result<Exit>) -> Result
         _ => Style::Colour,
     };
     Ok(command(&mut Io { out: &mut out.lock(), err: &mut err.lock(), style })?)
-}
-
-/// Diagnostics go to the standard error; `WINDLASS_LOG=debug` shows more of them.
-fn trace() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_env_filter(filter)
-        .try_init();
 }
 
 /// A document for programs.

@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let actor = args.who.actor()?;
+    let actor = args.who.actor_at(&args.place)?;
     let (run, environment) = (&args.run, &args.environment);
     let act = Act::Promote { environment: environment.clone() };
     let recorded = record(&args.place, "windlass promote", run, act, actor.clone()).await?;

@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let actor = args.who.actor()?;
+    let actor = args.who.actor_at(&args.place)?;
     let (run, environment) = (&args.run, &args.environment);
     let act = Act::Reject { environment: environment.clone(), reason: args.reason };
     let recorded = record(&args.place, "windlass reject", run, act, actor.clone()).await?;

@@ -33,9 +33,9 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let data = args.place.data()?;
-    let actor = args.who.actor()?;
-    let view = look(&data, &args.run).await?;
+    let asked = args.place.place()?;
+    let actor = args.who.actor_at(&args.place)?;
+    let view = look(&asked, &args.run).await?;
     if view.status.is_final() {
         let mut out = anstream::stdout().lock();
         match args.json {
@@ -47,9 +47,12 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         }
         return Ok(if view.status == Status::Succeeded { Exit::Good } else { Exit::Failed });
     }
-    let settings = settings(&data, &args.run).await?;
+    let settings = match asked.directory() {
+        Some(data) => settings(data, &args.run).await?,
+        None => Settings::default(),
+    };
     let place = args.place.suffix();
-    Foreground { data, what: "windlass resume", settings, actor, json: args.json, place }
+    Foreground { asked, what: "windlass resume", settings, actor, json: args.json, place }
         .carry(Start::Known(args.run))
         .await
 }

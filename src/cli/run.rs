@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::foreground::{Foreground, Start};
-use super::reach::Where;
+use super::reach::{Place, Where};
 use super::validate::read;
 use super::who::Who;
 use super::{Error, Exit, text};
@@ -90,7 +90,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     };
     let submission = Box::new(Submission { origin, trigger_key: Some(trigger_key()) });
     let place = args.place.suffix();
-    Foreground { data, what: "windlass run", settings, actor, json: args.json, place }
+    Foreground { asked: Place::Data(data), what: "windlass run", settings, actor, json: args.json, place }
         .carry(Start::New { pipeline: pipeline.name, submission })
         .await
 }

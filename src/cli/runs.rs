@@ -10,7 +10,6 @@ use crate::http::{RunLine, RunList, interrupted};
 use crate::ids::PipelineName;
 use crate::run::view::Status;
 use crate::store::RunFilter;
-use crate::store::hold::Hold;
 
 /// List runs, newest first
 #[derive(Debug, clap::Args)]
@@ -32,7 +31,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let data = args.place.data()?;
+    let place = args.place.place()?;
     let status = args.status.as_deref().map(status).transpose()?;
     let pipeline = args
         .pipeline
@@ -41,7 +40,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             name.parse::<PipelineName>().map_err(|error| Error::input(format!("--pipeline: {error}")))
         })
         .transpose()?;
-    let list = match reach(&data).await? {
+    let list = match reach(&place).await? {
         Reach::Holder(client) => client.runs(pipeline, status, Some(args.limit)).await?,
         Reach::Stored(None) => RunList { runs: Vec::new() },
         Reach::Stored(Some(store)) => {
@@ -53,7 +52,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             };
             // Somebody may hold the directory who does not serve it yet: then it is not for us to
             // say that nobody carries on.
-            let idle = Hold::holder(&data).is_ok_and(|holder| holder.is_none());
+            let idle = place.is_idle();
             let rows = store.runs(&filter).await?;
             let line = |row: crate::store::RunRow| RunLine {
                 waiting_for: if row.ended || !idle { row.waiting_for } else { Some(interrupted(&row.run)) },
@@ -70,7 +69,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         writeln!(out, "{}", super::json(&list)?)?;
     } else if list.runs.is_empty() {
         let such = if args.pipeline.is_some() || args.status.is_some() { "such " } else { "" };
-        writeln!(out, "no {such}runs in {}", data.display())?;
+        writeln!(out, "no {such}runs in {place}")?;
     } else {
         writeln!(out, "{}", table(&list))?;
     }

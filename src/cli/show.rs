@@ -1,11 +1,10 @@
 //! `windlass show`
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::reach::{Reach, Where, no_run, reach};
+use super::reach::{Place, Reach, Where, no_run, reach};
 use super::text::{BOLD, DIM, clean, stage_look, step_look};
 use super::{Error, Exit, shipment, text};
 use crate::engine::{self, view_of_journal};
@@ -13,7 +12,6 @@ use crate::http::{interrupted, measure};
 use crate::ids::RunId;
 use crate::journal;
 use crate::run::view::{GateView, RunView, StageStatus, StageView, StepView};
-use crate::store::hold::Hold;
 
 /// Show a run: its stages and steps, why it waits or failed, and what a promotion ships
 #[derive(Debug, clap::Args)]
@@ -28,8 +26,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let data = args.place.data()?;
-    let view = look(&data, &args.run).await?;
+    let view = look(&args.place.place()?, &args.run).await?;
     let mut out = anstream::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", super::json(&view)?)?,
@@ -38,18 +35,21 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     Ok(Exit::Good)
 }
 
-/// The run as it is now, whoever holds the data directory.
-pub async fn look(data: &Path, run: &RunId) -> Result<RunView, Error> {
-    match reach(data).await? {
+/// The run as it is now, whoever has it.
+pub async fn look(place: impl Into<Place>, run: &RunId) -> Result<RunView, Error> {
+    let place = place.into();
+    match reach(&place).await? {
         Reach::Holder(client) => Ok(client.run(run).await?),
-        Reach::Stored(None) => Err(no_run(run, data)),
+        Reach::Stored(None) => Err(no_run(run, &place)),
         Reach::Stored(Some(store)) => {
-            let idle = Hold::holder(data).is_ok_and(|holder| holder.is_none()).then(|| interrupted(run));
+            let idle = place.is_idle().then(|| interrupted(run));
             let mut view = match view_of_journal(store.as_ref(), run, idle.as_deref()).await {
-                Err(engine::Error::Journal(journal::Error::NoRun(_))) => return Err(no_run(run, data)),
+                Err(engine::Error::Journal(journal::Error::NoRun(_))) => return Err(no_run(run, &place)),
                 view => view?,
             };
-            measure(&mut view, data);
+            if let Some(data) = place.directory() {
+                measure(&mut view, data);
+            }
             Ok(view)
         }
     }

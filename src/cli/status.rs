@@ -23,20 +23,22 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    let data = args.place.data()?;
-    let list = match reach(&data).await? {
+    let place = args.place.place()?;
+    let list = match reach(&place).await? {
         Reach::Holder(client) => client.fleets().await?,
-        Reach::Stored(None) => FleetList { fleets: Vec::new() },
-        Reach::Stored(Some(store)) => {
-            let (cloud, _) = app::cloud(&data)?;
-            FleetList { fleets: fleets::list(store.as_ref(), &cloud, |_| false).await? }
-        }
+        Reach::Stored(store) => match store.zip(place.directory()) {
+            None => FleetList { fleets: Vec::new() },
+            Some((store, data)) => {
+                let (cloud, _) = app::cloud(data)?;
+                FleetList { fleets: fleets::list(store.as_ref(), &cloud, |_| false).await? }
+            }
+        },
     };
     let mut out = anstream::stdout().lock();
     if args.json {
         writeln!(out, "{}", super::json(&list)?)?;
     } else if list.fleets.is_empty() {
-        writeln!(out, "no fleets in {}", data.display())?;
+        writeln!(out, "no fleets in {place}")?;
     } else {
         for fleet in &list.fleets {
             print(&mut out, fleet, &args.place.suffix())?;

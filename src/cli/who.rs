@@ -2,6 +2,7 @@
 //! recorded with the name.
 
 use super::Error;
+use super::reach::Where;
 use crate::run::event::Actor;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -12,6 +13,15 @@ pub struct Who {
 }
 
 impl Who {
+    /// Who acts at `place`. Where a token proves that, nobody can be somebody else.
+    pub fn actor_at(&self, place: &Where) -> Result<Actor, Error> {
+        match place.is_proved() && self.name.is_some() {
+            true => Err(Error::input("--as is not for a server that a token proves to who acts")
+                .hint("leave out --as, or unset WINDLASS_TOKEN")),
+            false => self.actor(),
+        }
+    }
+
     pub fn actor(&self) -> Result<Actor, Error> {
         match &self.name {
             Some(name) => Actor::named(name)

@@ -23,6 +23,7 @@ static SETTINGS: Table = Table {
             "where the values come from of the secrets that stages name",
         ),
         Key::optional("runner", Shape::Table(&RUNNER), "how steps are run"),
+        Key::optional("server", Shape::Table(&SERVER), "how `windlass serve` is reached"),
         Key::later("people"),
         Key::later("clouds"),
         Key::later("github"),
@@ -151,5 +152,15 @@ static RUNNER: Table = Table {
         Key::optional("pass", Shape::List(&Shape::Variable), "environment variables that steps inherit"),
         Key::later("user"),
     ],
+    one_of: &[],
+};
+
+static SERVER: Table = Table {
+    what: "\"server\"",
+    keys: &[Key::optional(
+        "hosts",
+        Shape::List(&Shape::Text),
+        "names under which browsers reach it, as behind a proxy: windlass.example.com",
+    )],
     one_of: &[],
 };

@@ -32,9 +32,17 @@ pub struct Settings {
     pub environments: BTreeMap<EnvironmentName, Environment>,
     pub secrets: BTreeMap<String, SecretSource>,
     pub runner: Runner,
+    pub server: Server,
     /// By the name that they act under.
     pub people: BTreeMap<String, Person>,
     pub github: GitHub,
+}
+
+/// How `windlass serve` is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Server {
+    /// Names under which browsers reach it besides its own address, in lower case, without a port.
+    pub hosts: Vec<String>,
 }
 
 /// Somebody who acts.

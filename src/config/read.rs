@@ -10,7 +10,9 @@ use crate::pipeline::yaml::{self, Entry, Node};
 use crate::pipeline::{Problems, shape};
 use crate::rollout::Rolling;
 
-use super::{Approvals, Environment, Fleet, GitHub, Group, Promotion, Runner, SecretSource, Settings, keys};
+use super::{
+    Approvals, Environment, Fleet, GitHub, Group, Promotion, Runner, SecretSource, Server, Settings, keys,
+};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,12 +92,34 @@ fn meaning(root: &Node, problems: &mut Problems) {
             }
         }
     }
+    for (node, host) in hosts(root) {
+        if !is_host(host) {
+            problems
+                .error(node.at.clone(), format!("{host:?} is not the name of a host"))
+                .help("the name alone, such as windlass.example.com: no scheme, no port, no path");
+        }
+    }
     for secret in entries(root, "secrets") {
         if matches!(secret.key.as_str(), "PATH" | "HOME" | "TMPDIR") || reserved(&secret.key) {
             problems
                 .error(secret.at.clone(), format!("the variable {} is set by Windlass itself", secret.key));
         }
     }
+}
+
+/// The names under `server.hosts`.
+fn hosts(root: &Node) -> impl Iterator<Item = (&Node, &str)> {
+    let hosts = root.get("server").and_then(|server| server.get("hosts"));
+    hosts.map(Node::items).unwrap_or_default().iter().filter_map(|node| Some((&**node, node.text()?)))
+}
+
+/// Whether the text is the name of a host: labels of letters, digits and hyphens; RFC 1123, 2.1.
+fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 fn extra_group(group: &Node, other: &mut Option<String>, problems: &mut Problems) {
@@ -182,6 +206,7 @@ fn build(root: &Node, path: &Path) -> Option<Settings> {
         environments: environments.collect::<Option<_>>()?,
         secrets: secrets.collect::<Option<_>>()?,
         runner: root.get("runner").map(runner).unwrap_or_default(),
+        server: Server { hosts: hosts(root).map(|(_, host)| host.to_ascii_lowercase()).collect() },
         people: BTreeMap::new(),
         github: GitHub::default(),
     })

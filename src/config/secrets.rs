@@ -30,9 +30,15 @@ pub enum SecretError {
 impl Settings {
     /// The value of the secret `name`, looked up now.
     pub fn secret(&self, name: &str) -> Result<Secret, SecretError> {
-        let source = self.secrets.get(name).ok_or_else(|| SecretError::Unknown(name.to_owned()))?;
+        self.secrets.get(name).ok_or_else(|| SecretError::Unknown(name.to_owned()))?.value(name)
+    }
+}
+
+impl SecretSource {
+    /// The value, looked up now. `name` is what it is called in messages.
+    pub fn value(&self, name: &str) -> Result<Secret, SecretError> {
         let not_text = || SecretError::NotText(name.to_owned());
-        let value = match source {
+        let value = match self {
             SecretSource::Env(variable) => match std::env::var(variable) {
                 Ok(value) => value,
                 Err(std::env::VarError::NotUnicode(_)) => return Err(not_text()),

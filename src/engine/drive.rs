@@ -107,14 +107,19 @@ pub(super) struct Input {
 
 impl Driver {
     async fn drive(mut self) {
+        let mut stuck = None;
         if let Err(error) = self.drive_to_end().await {
             tracing::error!(run = %self.run, %error, "the run cannot be driven any further");
+            stuck = Some(error);
         }
         for active in self.active.values() {
             active.task.abort();
         }
         self.shared.runs().remove(&self.run);
         self.shared.has_changed();
+        if let Some(error) = stuck {
+            self.shared.is_stuck(&self.run, &error);
+        }
         self.shared.released.notify_waiters();
     }
 
@@ -130,6 +135,7 @@ impl Driver {
             freed.as_mut().enable();
             released.as_mut().enable();
 
+            self.renew_settings();
             self.look_again().await?;
             let decision = self.turn(&mut input).await?;
             self.revision.send_modify(|revision| *revision += 1);
@@ -172,6 +178,22 @@ impl Driver {
             }
             self.end_by_force(&mut input);
         }
+    }
+
+    /// Takes the settings that hold now.
+    fn renew_settings(&mut self) {
+        let Some(settings) = self.shared.settings() else { return };
+        if Arc::ptr_eq(&settings, &self.settings) {
+            return;
+        }
+        self.places = places(&settings, &self.run.pipeline);
+        // A fleet that the run holds stays held, also when the settings do not name it any more.
+        for fleet in self.fleets.keys() {
+            if let Some(place) = self.places.get_mut(&fleet.environment) {
+                place.has_fleet = true;
+            }
+        }
+        self.settings = settings;
     }
 
     /// Starts and stops what the state says has to run or to stop.

@@ -17,7 +17,7 @@ use crate::store::{RunFilter, Store};
 const SLOW_TICK: Duration = Duration::from_secs(1);
 
 /// A fleet as people and programs see it; fields are only ever added.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FleetView {
     pub fleet: String,
     pub service: PipelineName,
@@ -44,7 +44,7 @@ pub struct FleetView {
     pub waiting: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InstanceView {
     pub id: InstanceId,
     pub image: ImageId,
@@ -55,7 +55,7 @@ pub struct InstanceView {
     pub launched_at: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolloutView {
     pub run: RunId,
     pub to: String,

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -22,11 +23,13 @@ use crate::run::event::{Actor, Origin, Shipment};
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
-use crate::store::{self, NewRun, RunFilter, Store};
+use crate::store::{self, NewRun, Store};
 
 mod drive;
 pub mod fleets;
+mod observe;
 mod slots;
+mod take_up;
 mod turn;
 
 pub use slots::Slots;
@@ -87,10 +90,18 @@ struct Shared {
     parts: Parts,
     /// Runs that are being driven.
     runs: Mutex<HashMap<RunId, Handle>>,
-    /// A fleet was let go of: whoever waits for one looks again.
+    /// A fleet was let go of, or the settings are others: whoever waits for that looks again.
     released: Notify,
     /// Counts up with every change of any run.
     changed: watch::Sender<u64>,
+    /// What every run is driven by; `None` where each has settings of its own.
+    settings: RwLock<Option<Arc<Settings>>>,
+    /// This process ought to drive every run there is.
+    drives_all: AtomicBool,
+    /// Runs that could not be driven, and why.
+    stuck: Mutex<BTreeMap<RunId, String>>,
+    /// Whoever tries those again does it now.
+    again: Notify,
 }
 
 /// What is known of a run that is being driven.
@@ -111,7 +122,16 @@ struct Request {
 impl Engine {
     pub fn new(parts: Parts) -> Self {
         let (changed, _) = watch::channel(0);
-        Self(Arc::new(Shared { parts, runs: Mutex::default(), released: Notify::new(), changed }))
+        Self(Arc::new(Shared {
+            parts,
+            runs: Mutex::default(),
+            released: Notify::new(),
+            changed,
+            settings: RwLock::default(),
+            drives_all: AtomicBool::new(false),
+            stuck: Mutex::default(),
+            again: Notify::new(),
+        }))
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -126,7 +146,11 @@ impl Engine {
         trigger_key: Option<String>,
     ) -> Result<RunId, Error> {
         let at = self.0.parts.clock.now();
-        Ok(self.0.parts.store.create_run(NewRun { pipeline, origin, at, trigger_key }).await?)
+        let (actor, trigger) = (origin.actor.name.clone(), origin.trigger.word());
+        let run = self.0.parts.store.create_run(NewRun { pipeline, origin, at, trigger_key }).await?;
+        // Said again where the same key asks again: only the store knows.
+        tracing::info!(%run, actor, trigger, "run created");
+        Ok(run)
     }
 
     /// Drives the run to its end, in the background. A run that is being driven stays with its
@@ -136,26 +160,14 @@ impl Engine {
             return Ok(handle);
         }
         let state = load_run(self.store().as_ref(), run).await?;
-        let settings = settings(&state.origin)?;
+        let settings = self.0.settings_of(&state.origin)?;
         let mut runs = self.0.runs();
         if let Some(handle) = runs.get(run) {
             return Ok(handle.clone());
         }
-        let handle = drive::spawn(self.0.clone(), state, Arc::new(settings));
+        let handle = drive::spawn(self.0.clone(), state, settings);
         runs.insert(run.clone(), handle.clone());
         Ok(handle)
-    }
-
-    /// Drives every run that has not ended, in the background. One that cannot be driven is said and
-    /// left; the others go on.
-    pub async fn drive_all(&self) -> Result<(), Error> {
-        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        for row in self.store().runs(&unfinished).await? {
-            if let Err(error) = self.drive(&row.run).await {
-                tracing::error!(run = %row.run, %error, "the run cannot be driven");
-            }
-        }
-        Ok(())
     }
 
     /// Counts up with every change of any run that is driven here, and with every act.
@@ -233,11 +245,15 @@ pub async fn act_on_journal(
             let followed = state.apply(now, event);
             followed.map_err(|illegal| journal::Error::Illegal { run: run.clone(), illegal })?;
         }
-        let events = events.into_iter().map(|event| (now, event)).collect();
-        let append = journal::run_append(&state, &Waits::at_gates(&state), expected, events);
+        let events: Vec<_> = events.into_iter().map(|event| (now, event)).collect();
+        let append = journal::run_append(&state, &Waits::at_gates(&state), expected, events.clone());
         match store.append(vec![append]).await {
             Err(store::Error::Conflict { .. }) => continue,
-            done => return Ok(done?),
+            done => {
+                done?;
+                observe::appended(run, events.iter().map(|(_, event)| event));
+                return Ok(());
+            }
         }
     }
 }

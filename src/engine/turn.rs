@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::drive::{Driver, End, Input, STORE_PAUSE};
 use super::slots::Slot;
-use super::{Error, is_outdated};
+use super::{Error, is_outdated, observe};
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
 use crate::run::command::{self, Act};
@@ -101,7 +101,7 @@ impl Driver {
                 break;
             }
         }
-        self.waits = draft.decision.waits.clone();
+        let before_waits = std::mem::replace(&mut self.waits, draft.decision.waits.clone());
         let mut batch = Vec::new();
         if !draft.events.is_empty() {
             batch.push(run_append(&self.state, &self.waits, expected, draft.events.clone()));
@@ -113,6 +113,8 @@ impl Driver {
         if !batch.is_empty() {
             self.shared.parts.store.append(batch).await?;
         }
+        observe::appended(&self.run, draft.events.iter().map(|(_, event)| event));
+        observe::waits(&self.state, &before_waits, &self.waits);
         Ok(draft)
     }
 

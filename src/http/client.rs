@@ -1,54 +1,67 @@
-//! The client of [`super::serve`]: HTTP over the holder's socket, a connection for each request.
+//! The client of [`super::Server`]: HTTP over the holder's socket or TCP, a connection for each request.
+//!
+//! Always true: what is asked is answered within [`DEADLINE`] or given up, streams and what takes as
+//! long as it takes excepted; those are given up when nobody is there any more.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use futures_util::Stream;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::fleets;
+pub use super::peer::AddressError;
+use super::peer::Peer;
 use super::runs::{Filter, Order};
 use super::{Acted, FleetDown, FleetList, HolderView, Problem, RunList, SOCKET, Submission};
-use crate::ids::{FleetId, PipelineName, RunId};
+use crate::ids::{FleetId, PipelineName, RunId, StepId};
 use crate::ipc;
 use crate::run::command::Act;
 use crate::run::event::Actor;
 use crate::run::view::{RunView, Status};
+use crate::secret::Secret;
 
 /// Most bytes of an answer: thousands of stages with thousands of steps.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 
-/// Asks the holder of a data directory.
+/// Who answers at all does it within this time; a holder that is stopped or hangs never does.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Asks the holder of a data directory, or a server.
 #[derive(Debug, Clone)]
 pub struct Client {
-    data: PathBuf,
+    peer: Peer,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The holder went away, or is going.
-    #[error("the process that holds {} does not answer: {message}", .data.display())]
-    Gone { data: PathBuf, message: String },
+    /// The other side went away, or is going.
+    #[error("{who} does not answer: {message}")]
+    Gone { who: String, message: String },
+    /// It is there, and says nothing.
+    #[error("{who} gave no answer within {} s: it may be stopped, or have too much to do", DEADLINE.as_secs())]
+    Silent { who: String },
     /// It answered that it cannot or will not.
     #[error(transparent)]
     Problem(Problem),
     /// It answered something that this program does not understand.
-    #[error("the process that holds {} answers what this windlass does not understand: {message}", .data.display())]
-    Foreign { data: PathBuf, message: String },
+    #[error("{who} answers what this windlass does not understand: {message}")]
+    Foreign { who: String, message: String },
 }
 
 impl Client {
     /// A client of the process that serves `data`; `None` when nobody does.
     pub async fn connect(data: &Path) -> io::Result<Option<Self>> {
         match ipc::connect(data, SOCKET).await {
-            Ok(_) => Ok(Some(Self { data: data.to_owned() })),
+            Ok(_) => Ok(Some(Self { peer: Peer::Holder(data.to_owned()) })),
             // A socket that nobody listens at is what a holder that was killed leaves.
             Err(error)
                 if matches!(
@@ -60,6 +73,21 @@ impl Client {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A client of the server at `url`, `http://host:port`, which is not asked yet.
+    pub fn server(url: &str, token: Option<Secret>) -> Result<Self, AddressError> {
+        Ok(Self { peer: Peer::server(url, token)? })
+    }
+
+    /// Whether the other side sees by a credential who acts.
+    fn is_proved(&self) -> bool {
+        self.peer.token().is_some()
+    }
+
+    /// What is said of who acts: nothing where a credential tells.
+    fn said(&self, actor: &Actor) -> Option<String> {
+        (!self.is_proved()).then(|| actor.name.clone())
     }
 
     pub async fn holder(&self) -> Result<HolderView, Error> {
@@ -84,7 +112,12 @@ impl Client {
 
     /// Creates a run; the holder drives it.
     pub async fn submit(&self, submission: &Submission) -> Result<RunView, Error> {
-        self.post("/api/v1/runs", submission).await
+        if !self.is_proved() {
+            return self.post("/api/v1/runs", submission).await;
+        }
+        let mut submission = submission.clone();
+        submission.origin.actor = Actor::unverified("");
+        self.post("/api/v1/runs", &submission).await
     }
 
     pub async fn run(&self, run: &RunId) -> Result<RunView, Error> {
@@ -98,7 +131,7 @@ impl Client {
 
     /// Does what somebody asks of a run. Durable when it returns.
     pub async fn act(&self, run: &RunId, act: &Act, actor: &Actor) -> Result<Acted, Error> {
-        self.post(&path(run, "/acts"), &Order { act: act.clone(), actor: actor.name.clone() }).await
+        self.post(&path(run, "/acts"), &Order { act: act.clone(), actor: self.said(actor) }).await
     }
 
     /// The run as it is now, and again whenever it changed; see [`super::changes`].
@@ -107,7 +140,7 @@ impl Client {
         run: &RunId,
     ) -> Result<impl Stream<Item = Result<RunView, Error>> + Send + Unpin + use<>, Error> {
         let request = self.request(Method::GET, &path(run, "/changes"), Bytes::new());
-        let response = self.send(request?).await?;
+        let response = self.in_time(self.send(request?)).await?;
         let events = Events { client: self.clone(), body: response.into_body(), held: Vec::new() };
         Ok(Box::pin(futures_util::stream::try_unfold(events, async |mut events| {
             Ok(events.next().await?.map(|view| (view, events)))
@@ -122,12 +155,44 @@ impl Client {
     /// Takes a fleet down; returns when it is.
     pub async fn down(&self, fleet: &FleetId, actor: &Actor) -> Result<FleetDown, Error> {
         let path = format!("/api/v1/fleets/{}/{}/down", fleet.environment, fleet.service);
-        self.post(&path, &fleets::Order { actor: actor.name.clone() }).await
+        let body = serde_json::to_vec(&fleets::Order { actor: self.said(actor) });
+        let body = body.map_err(|error| self.foreign(error))?;
+        let request = self.request(Method::POST, &path, body.into())?;
+        // Takes as long as the instances drain.
+        self.while_there(self.answer(request)).await
+    }
+
+    /// What a step said, behind the first `offset` bytes; with `follow` until it has ended.
+    pub async fn log(
+        &self,
+        step: &StepId,
+        offset: u64,
+        follow: bool,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
+        let attempt = &step.attempt;
+        let query = format!(
+            "/logs?stage={}&attempt={}&step={}&offset={offset}&follow={follow}",
+            attempt.stage, attempt.attempt, step.step
+        );
+        let request = self.request(Method::GET, &path(&attempt.run, &query), Bytes::new());
+        let response = self.in_time(self.send(request?)).await?;
+        let state = (self.clone(), response.into_body());
+        Ok(Box::pin(futures_util::stream::try_unfold(state, async |(client, mut body)| {
+            loop {
+                let Some(frame) = client.while_there(async { Ok(body.frame().await) }).await? else {
+                    return Ok(None);
+                };
+                let frame = frame.map_err(|error| client.gone(error))?;
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some((bytes, (client, body))));
+                }
+            }
+        })))
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let request = self.request(Method::GET, path, Bytes::new());
-        self.answer(request?).await
+        self.in_time(self.answer(request?)).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -137,17 +202,44 @@ impl Client {
     ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|error| self.foreign(error))?;
         let request = self.request(Method::POST, path, body.into());
-        self.answer(request?).await
+        self.in_time(self.answer(request?)).await
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
-        Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, "windlass")
+            .header(HOST, self.peer.host())
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .map_err(|error| self.foreign(error))
+            .map_err(|error| self.foreign(error))?;
+        if let Some(token) = self.peer.token() {
+            let value = format!("Bearer {}", token.expose());
+            let mut value = HeaderValue::try_from(value).map_err(|error| self.foreign(error))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+
+    /// Gives an answer up that does not come in time.
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(DEADLINE, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Silent { who: self.peer.to_string() }),
+        }
+    }
+
+    /// Waits for an answer as long as somebody is there to give it: the end of a connection tells that
+    /// at once, but not always.
+    async fn while_there<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::pin!(answer);
+        loop {
+            match tokio::time::timeout(SILENCE, answer.as_mut()).await {
+                Ok(answer) => return answer,
+                Err(_) => self.in_time(async { self.peer.open().await.map_err(|e| self.gone(e)) }).await?,
+            };
+        }
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, Error> {
@@ -157,7 +249,7 @@ impl Client {
 
     /// Sends a request and waits for the head of its answer, which is a good one.
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-        let stream = ipc::connect(&self.data, SOCKET).await.map_err(|error| self.gone(error))?;
+        let stream = self.peer.open().await.map_err(|error| self.gone(error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.gone(error))?;
@@ -181,11 +273,11 @@ impl Client {
     }
 
     fn gone(&self, error: impl ToString) -> Error {
-        Error::Gone { data: self.data.clone(), message: error.to_string() }
+        Error::Gone { who: self.peer.to_string(), message: error.to_string() }
     }
 
     fn foreign(&self, error: impl ToString) -> Error {
-        Error::Foreign { data: self.data.clone(), message: error.to_string() }
+        Error::Foreign { who: self.peer.to_string(), message: error.to_string() }
     }
 }
 
@@ -193,9 +285,8 @@ fn path(run: &RunId, rest: &str) -> String {
     format!("/api/v1/runs/{run}{rest}")
 }
 
-/// When nothing was heard for so long, it is made sure that the other side still listens: the end of
-/// a connection tells that at once, but not always.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// When nothing was heard for so long, it is made sure that the other side still listens.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Server-sent events that are read: `event` and `data` lines, an empty line after each, comments in
 /// between (HTML standard, section 9.2).
@@ -221,17 +312,11 @@ impl Events {
             if self.held.len() > ANSWER_LIMIT {
                 return Err(self.client.foreign("an event without an end"));
             }
-            match tokio::time::timeout(SILENCE, self.body.frame()).await {
-                // A run may have nothing to say for days. Is anybody there to say it?
-                Err(_) => {
-                    drop(ipc::connect(&self.client.data, SOCKET).await.map_err(|e| self.client.gone(e))?)
-                }
-                Ok(None) => return Ok(None),
-                Ok(Some(frame)) => {
-                    let frame = frame.map_err(|error| self.client.gone(error))?;
-                    self.held.extend(frame.into_data().unwrap_or_default());
-                }
-            }
+            // A run may have nothing to say for days.
+            let frame = self.client.while_there(async { Ok(self.body.frame().await) }).await?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| self.client.gone(error))?;
+            self.held.extend(frame.into_data().unwrap_or_default());
         }
     }
 

@@ -7,9 +7,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
+use utoipa::PartialSchema as _;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::{ObjectBuilder, Required};
 
 use super::{BODY_LIMIT, Problem};
-use crate::ids::RunId;
+use crate::ids::{PipelineName, RunId};
 
 /// A body of JSON.
 pub(super) struct Body<T>(pub T);
@@ -47,6 +51,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// What stands in the path.
+pub(super) struct Segments<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(segments) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::not_found(rejection.body_text()))?;
+        Ok(Self(segments))
+    }
+}
+
 /// The part of a path that names a run.
 #[derive(serde::Deserialize)]
 struct Named {
@@ -57,12 +74,26 @@ struct Named {
 /// The run that the path names.
 pub(super) struct Run(pub RunId);
 
+impl utoipa::IntoParams for Run {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::Integer))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(1));
+        [("pipeline", PipelineName::schema()), ("number", number.into())]
+            .map(|(name, schema)| {
+                let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path);
+                parameter.required(Required::True).schema(Some(schema)).build()
+            })
+            .into()
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Run {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(Named { pipeline, number }) = Path::<Named>::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| Problem::not_found(rejection.body_text()))?;
+        let Segments(Named { pipeline, number }) =
+            Segments::<Named>::from_request_parts(parts, state).await?;
         format!("{pipeline}/{number}").parse().map(Self).map_err(Problem::not_found)
     }
 }

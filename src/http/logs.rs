@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::extract::{Asked, Run};
 use super::look::look;
+use super::problem::Problems;
 use super::{Api, Problem, changes};
 use crate::engine::{self, Engine};
 use crate::ids::{AttemptId, StageName, StepId};
@@ -20,9 +21,11 @@ use crate::log;
 use crate::run::view::{RunView, StepStatus};
 
 /// `?stage=…&step=…&attempt=…&follow=true&offset=…`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
+    /// The stage.
     stage: StageName,
     /// From 1.
     step: u32,
@@ -36,6 +39,13 @@ pub(super) struct Which {
     offset: u64,
 }
 
+/// What a step said
+///
+/// With `follow`, also what it is saying, until it has ended.
+#[utoipa::path(get, path = "/api/v1/runs/{pipeline}/{number}/logs", operation_id = "log", params(Run, Which),
+    responses(
+        (status = 200, description = "Its output, redacted", body = Vec<u8>, content_type = "application/octet-stream"),
+        Problems))]
 pub(super) async fn stream(
     State(api): State<Api>,
     Run(run): Run,

@@ -12,6 +12,11 @@ pub fn interrupted(run: &RunId) -> String {
     format!("interrupted: windlass resume {run} carries it on")
 }
 
+/// What an unfinished run waits for that this process does not drive.
+pub(super) fn idle(engine: &Engine, run: &RunId) -> String {
+    engine.idle(run).unwrap_or_else(|| interrupted(run))
+}
+
 /// Fills in how many bytes the running steps have written so far: their logs grow without events.
 pub fn measure(view: &mut RunView, data: &Path) {
     for stage in view.stages.iter_mut().filter(|stage| stage.status == StageStatus::Running) {
@@ -32,7 +37,7 @@ pub(super) async fn look(engine: &Engine, data: &Path, run: &RunId) -> Result<Ru
     let driven = engine.handle(run).is_some();
     let mut view = engine.view(run).await?;
     if !driven && !view.status.is_final() {
-        view.waiting_for = Some(interrupted(run));
+        view.waiting_for = Some(idle(engine, run));
     }
     measure(&mut view, data);
     Ok(view)

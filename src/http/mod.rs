@@ -1,16 +1,17 @@
-//! The API of whoever holds a data directory, on the unix socket `DATA/windlass.sock`, and its client.
+//! The API of whoever holds a data directory, on the unix socket `DATA/windlass.sock` and, of
+//! `windlass serve`, over TCP; and its client.
 //!
-//! Always true: the socket is this user's only (mode 0600); every error is a [`Problem`] (RFC 9457);
-//! a body has at most [`BODY_LIMIT`] bytes; every stream ends when the run does or the holder leaves.
+//! Always true: the socket is this user's only (mode 0600), and over TCP every request passes the
+//! [`guard`]; every error is a [`Problem`] (RFC 9457); a body has at most [`BODY_LIMIT`] bytes; every
+//! stream ends when the run does or the holder leaves; what is routed under `/api/v1` is described in
+//! `/api/v1/openapi.json`.
 //!
-//! Deliberately absent: TCP, TLS and credentials. They come together with `serve`.
+//! Deliberately absent: TLS, which a proxy in front does better, and requests from other origins.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
@@ -24,20 +25,29 @@ use crate::run::view::RunView;
 
 pub mod client;
 
+mod access;
 mod changes;
 mod extract;
 mod fleets;
+mod frame;
+mod guard;
+mod health;
 mod logs;
 mod look;
+mod openapi;
+mod peer;
 mod problem;
+mod routes;
 mod runs;
 #[cfg(test)]
 mod tests;
 mod ticks;
 mod ui;
 
+pub use access::{Access, AccessError};
 pub use changes::changes;
 pub use client::Client;
+pub use health::Readiness;
 pub use look::{interrupted, measure};
 pub use problem::Problem;
 
@@ -48,7 +58,7 @@ pub const SOCKET: &str = "windlass.sock";
 pub const BODY_LIMIT: usize = 2 * 1024 * 1024;
 
 /// What asks for a new run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Submission {
     pub origin: Origin,
     /// The same key never creates a second run, so asking again is safe.
@@ -57,13 +67,13 @@ pub struct Submission {
 }
 
 /// Runs, newest first: the public document of `windlass runs --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunList {
     pub runs: Vec<RunLine>,
 }
 
 /// A run in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunLine {
     pub run: RunId,
     pub status: String,
@@ -73,7 +83,7 @@ pub struct RunLine {
 }
 
 /// What came of an act.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Acted {
     /// The run right afterwards.
     pub run: RunView,
@@ -82,25 +92,31 @@ pub struct Acted {
 }
 
 /// Fleets by name: the public document of `windlass status --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FleetList {
     pub fleets: Vec<FleetView>,
 }
 
 /// A fleet was taken down.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FleetDown {
     /// What happened meanwhile, a line each.
     pub said: Vec<String>,
 }
 
 /// Who holds the data directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HolderView {
     pub pid: u32,
     /// The command, as a person would type it.
     pub command: String,
     pub version: String,
+    /// Where it serves TCP: `http://127.0.0.1:7430`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Whom the credential belongs to that this was asked with.
+    #[serde(default)]
+    pub you: Option<String>,
 }
 
 /// What every handler has at hand.
@@ -109,52 +125,58 @@ struct Api {
     engine: Engine,
     data: Arc<Path>,
     shutdown: CancellationToken,
+    /// Where TCP is listened at.
+    address: Option<SocketAddr>,
+    readiness: Readiness,
 }
 
-/// Serves the API until `shutdown`; then ends what streams and removes the socket. To be called by
-/// whoever holds `data`, with a listener at its [`SOCKET`].
+/// What is served, on every socket the same.
+pub struct Server {
+    api: Api,
+}
+
+impl Server {
+    /// Serves what `engine` does with `data` until `shutdown`.
+    pub fn new(engine: Engine, data: PathBuf, shutdown: CancellationToken) -> Self {
+        let readiness = Readiness::default();
+        Self { api: Api { engine, data: data.into(), shutdown, address: None, readiness } }
+    }
+
+    /// Says where TCP is listened at, for whoever asks on the socket.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.api.address = Some(address);
+        self
+    }
+
+    /// What has to be done before the server is ready.
+    pub fn readiness(&self) -> &Readiness {
+        &self.api.readiness
+    }
+
+    /// Serves the data directory's socket until the shutdown; then ends what streams and removes the
+    /// socket. To be called by whoever holds the directory, with a listener at its [`SOCKET`].
+    pub async fn serve_socket(&self, listener: UnixListener) -> std::io::Result<()> {
+        let router = routes::router(self.api.clone(), None);
+        frame::serve(listener, router, self.api.shutdown.clone()).await;
+        // Still ours: the data directory is held until this has returned.
+        std::fs::remove_file(self.api.data.join(SOCKET))
+    }
+
+    /// Serves TCP until the shutdown, to whoever passes the [`guard`].
+    pub async fn serve_tcp(&self, listener: TcpListener, access: Access) -> std::io::Result<()> {
+        let guard = guard::Guard { address: listener.local_addr()?, access };
+        let router = routes::router(self.api.clone(), Some(guard));
+        frame::serve(listener, router, self.api.shutdown.clone()).await;
+        Ok(())
+    }
+}
+
+/// Serves the socket alone; see [`Server`].
 pub async fn serve(
     listener: UnixListener,
     engine: Engine,
     data: PathBuf,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let socket = data.join(SOCKET);
-    let api = Api { engine, data: data.into(), shutdown: shutdown.clone() };
-    let served = axum::serve(listener, router(api)).with_graceful_shutdown(shutdown.cancelled_owned()).await;
-    // Still ours: the data directory is held until this has returned.
-    let removed = std::fs::remove_file(socket);
-    served.and(removed)
-}
-
-/// Serves the same over TCP until `shutdown`.
-pub async fn serve_tcp(
-    listener: TcpListener,
-    engine: Engine,
-    data: PathBuf,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let api = Api { engine, data: data.into(), shutdown: shutdown.clone() };
-    axum::serve(listener, router(api)).with_graceful_shutdown(shutdown.cancelled_owned()).await
-}
-
-fn router(api: Api) -> Router {
-    let run = Router::new()
-        .route("/", get(runs::show))
-        .route("/changes", get(runs::stream))
-        .route("/acts", post(runs::act))
-        .route("/resume", post(runs::resume))
-        .route("/logs", get(logs::stream));
-    Router::new()
-        .route("/api/v1/holder", get(runs::holder))
-        .route("/api/v1/runs", get(runs::list).post(runs::submit))
-        .route("/api/v1/changes", get(ticks::stream))
-        .route("/api/v1/fleets", get(fleets::list))
-        .route("/api/v1/fleets/{environment}/{service}/down", post(fleets::down))
-        .nest("/api/v1/runs/{pipeline}/{number}", run)
-        .merge(ui::router())
-        .fallback(ui::missing)
-        .method_not_allowed_fallback(async || Problem::method())
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(api)
+    Server::new(engine, data, shutdown).serve_socket(listener).await
 }

@@ -1,8 +1,11 @@
 //! Errors as the API says them: problem details, RFC 9457.
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{self, RefOr};
 
 use crate::engine;
 use crate::journal;
@@ -10,7 +13,7 @@ use crate::run::command::Refusal;
 use crate::store;
 
 /// What went wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema)]
 #[error("{detail}")]
 pub struct Problem {
     /// A name for this kind of problem, for programs.
@@ -38,6 +41,34 @@ impl Problem {
         }
     }
 
+    /// Says what to do about it.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn unproved(detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unproved", "Nothing proves who asks", detail)
+    }
+
+    pub(super) fn forbidden(detail: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not for whoever asks", detail)
+    }
+
+    /// RFC 9110, 15.5.20.
+    pub(super) fn misdirected(detail: impl ToString) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "The request is for somebody else", detail)
+    }
+
+    pub(super) fn media(detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media", "Not that kind of content", detail)
+    }
+
+    pub(super) fn late() -> Self {
+        let detail = "there is no answer within the time that one may take; ask again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "late", "It takes too long", detail)
+    }
+
     pub(super) fn not_found(detail: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
     }
@@ -55,12 +86,12 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
     }
 
-    pub(super) fn foreign(detail: impl ToString) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "foreign", "That did not come from one of our pages", detail)
-    }
-
     pub(super) fn pipeline(detail: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "pipeline", "The pipeline is not valid", detail)
+    }
+
+    pub(super) fn settings(detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "settings", "The settings are not valid", detail)
     }
 
     pub(super) fn failed(detail: impl ToString) -> Self {
@@ -83,14 +114,31 @@ impl From<engine::Error> for Problem {
             Error::Refused(_) | Error::Held { .. } => {
                 Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
             }
-            Error::Settings(_) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "settings", "The settings are not valid", error)
-            }
+            Error::Settings(_) => Self::settings(error),
             Error::Journal(journal::Error::Store(store::Error::Full { .. })) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", error)
             }
             _ => Self::failed(error),
         }
+    }
+}
+
+/// Every error of the API, for its description: a route adds this to its `responses`.
+pub(super) struct Problems;
+
+impl utoipa::IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let problem = || {
+            let schema = openapi::Ref::from_schema_name("Problem");
+            let content = openapi::ContentBuilder::new().schema(Some(schema)).build();
+            openapi::ResponseBuilder::new().content("application/problem+json", content)
+        };
+        let of =
+            |status: &str, what: &str| (status.to_owned(), RefOr::T(problem().description(what).build()));
+        BTreeMap::from([
+            of("4XX", "Whoever asks is wrong, or may not; RFC 9457"),
+            of("5XX", "The server could not do it; RFC 9457"),
+        ])
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs: listed, shown, submitted, followed, acted upon.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,11 +13,14 @@ use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::extract::{Asked, Body, Run};
-use super::look::look;
-use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, changes, interrupted};
+use super::guard::Caller;
+use super::look::{idle, look};
+use super::problem::Problems;
+use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, changes};
+use crate::config::Settings;
 use crate::ids::PipelineName;
 use crate::run::command::Act;
-use crate::run::event::Actor;
+use crate::run::event::Origin;
 use crate::run::view::{RunView, Status};
 use crate::store::RunFilter;
 use crate::store::hold::Hold;
@@ -25,29 +29,47 @@ use crate::store::hold::Hold;
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// `?pipeline=…&status=…&limit=…`
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Filter {
+    /// Only runs of this pipeline.
     pub pipeline: Option<PipelineName>,
+    /// Only runs with this status.
     pub status: Option<Status>,
+    /// At most so many.
     pub limit: Option<u32>,
 }
 
 /// What somebody asks of a run, and who.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = RunOrder)]
 pub(super) struct Order {
     #[serde(flatten)]
     pub act: Act,
-    pub actor: String,
+    /// May be left out by whoever has a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
 }
 
-pub(super) async fn holder(State(api): State<Api>) -> Result<Json<HolderView>, Problem> {
+/// Who holds the data directory
+#[utoipa::path(get, path = "/api/v1/holder", operation_id = "holder",
+    responses((status = 200, description = "The process that answers", body = HolderView), Problems))]
+pub(super) async fn holder(State(api): State<Api>, caller: Caller) -> Result<Json<HolderView>, Problem> {
     let holder = Hold::holder(&api.data).map_err(Problem::failed)?;
     let command = holder.map_or_else(|| "windlass".to_owned(), |holder| holder.what);
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Json(HolderView { pid: std::process::id(), command, version }))
+    let url = api.address.map(|address| format!("http://{address}"));
+    let you = match caller {
+        Caller::Person(name) => Some(name),
+        Caller::Somebody => None,
+    };
+    Ok(Json(HolderView { pid: std::process::id(), command, version, url, you }))
 }
 
+/// Runs, newest first
+#[utoipa::path(get, path = "/api/v1/runs", operation_id = "runs", params(Filter),
+    responses((status = 200, description = "The runs", body = RunList), Problems))]
 pub(super) async fn list(
     State(api): State<Api>,
     Asked(filter): Asked<Filter>,
@@ -76,7 +98,7 @@ pub(super) async fn list(
         if !row.ended {
             // What a run waits for changes without an event; its driver knows.
             match api.engine.handle(&line.run) {
-                None => line.waiting_for = Some(interrupted(&line.run)),
+                None => line.waiting_for = Some(idle(&api.engine, &line.run)),
                 Some(handle) => {
                     if let Some(view) = handle.view().await {
                         line.status = view.status.as_str().to_owned();
@@ -90,12 +112,21 @@ pub(super) async fn list(
     Ok(Json(RunList { runs }))
 }
 
+/// Creates a run, and drives it
+///
+/// The same trigger key never creates a second run.
+#[utoipa::path(post, path = "/api/v1/runs", operation_id = "submit", request_body = Submission,
+    responses((status = 201, description = "The run, also one that was there", body = RunView), Problems))]
 pub(super) async fn submit(
     State(api): State<Api>,
+    caller: Caller,
     Body(submission): Body<Submission>,
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
-    let origin = submission.origin;
-    Actor::named(&origin.actor.name).map_err(Problem::request)?;
+    let mut origin = submission.origin;
+    origin.actor = caller.actor(Some(&origin.actor.name))?;
+    if let Some(settings) = api.engine.settings() {
+        by_these_settings(&origin, &settings)?;
+    }
     let pipeline =
         crate::pipeline::read(&origin.pipeline, &origin.pipeline_path).map_err(Problem::pipeline)?;
     let run = api.engine.create(pipeline.name, origin, submission.trigger_key).await?;
@@ -103,6 +134,28 @@ pub(super) async fn submit(
     Ok((StatusCode::CREATED, view))
 }
 
+/// Where every run is driven by the server's settings, none is taken that counts on others.
+fn by_these_settings(origin: &Origin, settings: &Settings) -> Result<(), Problem> {
+    let ours = settings.path.as_deref();
+    if let Some(theirs) = &origin.settings_path
+        && ours != Some(Path::new(theirs))
+    {
+        let ours = ours.map_or_else(|| "settings of its own".to_owned(), |path| path.display().to_string());
+        let detail = format!("this server drives every run by {ours}, and the run was to have {theirs}");
+        return Err(Problem::settings(detail).hint("leave out --config, or give the server that file"));
+    }
+    let surroundings = settings.surroundings();
+    let (_, problems) =
+        crate::pipeline::examine(&origin.pipeline, &origin.pipeline_path, Some(&surroundings));
+    match problems.has_errors() {
+        true => Err(Problem::pipeline(problems)),
+        false => Ok(()),
+    }
+}
+
+/// Drives a run that nobody drives
+#[utoipa::path(post, path = "/api/v1/runs/{pipeline}/{number}/resume", operation_id = "resume", params(Run),
+    responses((status = 200, description = "The run", body = RunView), Problems))]
 pub(super) async fn resume(State(api): State<Api>, Run(run): Run) -> Result<Json<RunView>, Problem> {
     drive(&api, run).await
 }
@@ -116,21 +169,37 @@ async fn drive(api: &Api, run: crate::ids::RunId) -> Result<Json<RunView>, Probl
     Ok(Json(look(&api.engine, &api.data, &run).await?))
 }
 
+/// A run
+#[utoipa::path(get, path = "/api/v1/runs/{pipeline}/{number}", operation_id = "run", params(Run),
+    responses((status = 200, description = "The run", body = RunView), Problems))]
 pub(super) async fn show(State(api): State<Api>, Run(run): Run) -> Result<Json<RunView>, Problem> {
     Ok(Json(look(&api.engine, &api.data, &run).await?))
 }
 
+/// Promotes, rejects or cancels a run
+///
+/// What is asked for is durable when this answers.
+#[utoipa::path(post, path = "/api/v1/runs/{pipeline}/{number}/acts", operation_id = "act", params(Run),
+    request_body = Order, responses((status = 200, description = "The run afterwards", body = Acted), Problems))]
 pub(super) async fn act(
     State(api): State<Api>,
     Run(run): Run,
+    caller: Caller,
     Body(order): Body<Order>,
 ) -> Result<Json<Acted>, Problem> {
-    let actor = Actor::named(&order.actor).map_err(Problem::request)?;
+    let actor = caller.actor(order.actor.as_deref())?;
     let driven = api.engine.handle(&run).is_some();
     api.engine.act(&run, order.act, actor).await?;
     Ok(Json(Acted { run: look(&api.engine, &api.data, &run).await?, driven }))
 }
 
+/// A run as it is now, and again whenever it changed
+///
+/// Server-sent events: `run` with a RunView, `problem` with a Problem. Ends with the run.
+#[utoipa::path(get, path = "/api/v1/runs/{pipeline}/{number}/changes", operation_id = "changes", params(Run),
+    responses(
+        (status = 200, description = "Views of the run", body = String, content_type = "text/event-stream"),
+        Problems))]
 pub(super) async fn stream(
     State(api): State<Api>,
     Run(run): Run,

@@ -24,7 +24,7 @@ use crate::store::memory::Memory;
 pub(super) struct Holder {
     pub(super) data: tempfile::TempDir,
     pub(super) client: Client,
-    engine: Engine,
+    pub(super) engine: Engine,
     /// What the stages say, and when they end: each says the lines that are new.
     script: watch::Sender<Script>,
     shutdown: CancellationToken,

@@ -17,8 +17,12 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Without any change of a run there is a tick so often: the health of instances changes without one.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// `GET /api/v1/changes`: an event `change` at once, and whenever something of a run changed. Its data
+/// That something changed, as a stream
+///
+/// An event `change` at once, and whenever something of a run changed, at most four a second. Its data
 /// counts the changes since the holder began, and means nothing else.
+#[utoipa::path(get, path = "/api/v1/changes", operation_id = "ticks",
+    responses((status = 200, description = "Server-sent events", content_type = "text/event-stream", body = String)))]
 pub(super) async fn stream(State(api): State<Api>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (changes, stop) = (api.engine.changes(), api.shutdown);
     let ticks = futures_util::stream::unfold((changes, stop, None), async |(mut changes, stop, last)| {

@@ -5,7 +5,7 @@ use super::state::{Gate, RunState};
 use crate::ids::{EnvironmentName, ImageId, RunId};
 
 /// What somebody asks of a run.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(tag = "act", rename_all = "snake_case")]
 pub enum Act {
     Promote { environment: EnvironmentName },

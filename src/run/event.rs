@@ -18,7 +18,7 @@ use crate::ids::{
 pub const FORMAT: u32 = 1;
 
 /// Who did something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Actor {
     pub name: String,
     /// Whether a credential proved the name. Names from `--as` or the operating system are not.
@@ -67,7 +67,7 @@ pub fn is_invisible(c: char) -> bool {
 }
 
 /// Why something failed: what decides whether trying again makes sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The author's command ended with another exit code than 0, or did not do what it promised.
@@ -116,7 +116,7 @@ impl Failure {
 }
 
 /// What started a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Trigger {
     /// A person, at a command line, a page or the API.
@@ -155,7 +155,7 @@ impl Trigger {
 }
 
 /// The commit that a run takes along, as it was when the run was created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Commit {
     pub sha: CommitSha,
     /// Empty when the commit was named directly and no branch is known.
@@ -166,7 +166,7 @@ pub struct Commit {
 }
 
 /// Which manual gates a run passes by the word of the command line that started it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Promote {
     #[default]
@@ -186,7 +186,7 @@ impl Promote {
 }
 
 /// Everything a run starts with; nothing of it changes later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Origin {
     /// The text of the pipeline file.
     pub pipeline: String,
@@ -252,7 +252,7 @@ pub struct Artifact {
 }
 
 /// An image as a run records it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Image {
     pub id: ImageId,
     /// `{service}-{version}` of the run that baked it.
@@ -284,7 +284,7 @@ pub struct Outcome {
 }
 
 /// What a promotion will ship, as it was when the run reached the gate.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Shipment {
     pub image: Option<Image>,
     /// What the fleet runs now; `None` the first time.
@@ -312,7 +312,7 @@ pub struct Shipment {
     pub note: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShippedCommit {
     pub sha: CommitSha,
     pub author: String,

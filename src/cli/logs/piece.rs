@@ -60,13 +60,14 @@ impl Which {
         Ok(())
     }
 
-    /// The logs that there are, in the order of the stages.
-    pub fn pieces(&self, view: &RunView, data: &Path) -> Vec<Piece> {
+    /// The logs that there are, in the order of the stages. Without the data directory, of an older
+    /// attempt as many are looked for as the newest one has steps.
+    pub fn pieces(&self, view: &RunView, data: Option<&Path>) -> Vec<Piece> {
         let wanted = |stage: &&StageView| self.stage.as_ref().is_none_or(|name| stage.name == *name);
         view.stages.iter().filter(wanted).flat_map(|stage| self.of_stage(&view.run, stage, data)).collect()
     }
 
-    fn of_stage(&self, run: &RunId, stage: &StageView, data: &Path) -> Vec<Piece> {
+    fn of_stage(&self, run: &RunId, stage: &StageView, data: Option<&Path>) -> Vec<Piece> {
         let attempt = self.attempt.unwrap_or(stage.attempt);
         let id = AttemptId { run: run.clone(), stage: stage.name.clone(), attempt };
         let mut pieces = Vec::new();
@@ -77,7 +78,7 @@ impl Which {
             // The view shows the newest attempt only; of an older one there are its logs.
             let began = match attempt == stage.attempt {
                 true => known.is_some_and(|step| step.started_at.is_some()),
-                false => log::path(data, &id).is_file(),
+                false => data.map_or(step.is_some(), |data| log::path(data, &id).is_file()),
             };
             if !began {
                 break;

@@ -1,15 +1,16 @@
-//! Forms: where they come from, and who acts.
+//! Forms, and who acts. That a form comes from one of our pages is seen to before it gets here, by
+//! [`crate::http::guard`].
 
 use axum::extract::{Form, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::http::Problem;
+use crate::http::guard::Caller;
 use crate::run::event::Actor;
 
 /// Remembers the name that somebody without credentials goes by.
@@ -31,8 +32,8 @@ pub enum Who {
 impl Who {
     /// Of a request: the person that its credential proved, or the name that its browser remembers.
     fn of(parts: &Parts) -> Self {
-        if let Some(actor) = parts.extensions.get::<Actor>() {
-            return Self::Verified(actor.clone());
+        if let Some(Caller::Person(name)) = parts.extensions.get() {
+            return Self::Verified(Actor { name: name.clone(), verified: true });
         }
         let cookies = parts.headers.get_all(header::COOKIE).into_iter();
         let pairs = cookies.filter_map(|cookie| cookie.to_str().ok()).flat_map(|text| text.split(';'));
@@ -83,7 +84,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Posted<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        is_ours(&parts.headers).map_err(Problem::foreign)?;
         let who = Who::of(&parts);
         let request = Request::from_parts(parts, body);
         let wrong = |error: axum::extract::rejection::FormRejection| {
@@ -139,62 +139,5 @@ impl<T> Posted<T> {
             }
         }
         response
-    }
-}
-
-/// Whether the request was sent by a page of this server, as far as browsers tell: addressed to this
-/// machine by a name that only stands for it (another name may be one that was rebound), and from the
-/// same origin. `Err` says what is wrong.
-fn is_ours(headers: &HeaderMap) -> Result<(), &'static str> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let host = text(header::HOST).ok_or("the request does not say which host it is for")?;
-    if !host.parse::<Authority>().is_ok_and(|authority| is_loopback(authority.host())) {
-        return Err(
-            "the request is for a host that is not this one: use the address that `windlass serve` printed",
-        );
-    }
-    match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
-        Some(Ok(origin)) if origin.strip_prefix("http://").is_some_and(|from| from == host) => Ok(()),
-        Some(_) => Err("the form comes from a page of another host"),
-        // Browsers send an origin with every form; what does not is not one.
-        None => match text(header::HeaderName::from_static("sec-fetch-site")) {
-            None | Some("same-origin" | "none") => Ok(()),
-            Some(_) => Err("the form comes from a page of another host"),
-        },
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ours(pairs: &[(&'static str, &'static str)]) -> bool {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (header::HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        is_ours(&pairs.iter().map(pair).collect()).is_ok()
-    }
-
-    #[test]
-    fn only_our_own_pages_send_forms() {
-        assert!(ours(&[("host", "127.0.0.1:7430"), ("origin", "http://127.0.0.1:7430")]));
-        assert!(ours(&[("host", "localhost:7430"), ("origin", "http://localhost:7430")]));
-        assert!(ours(&[("host", "[::1]:7430"), ("origin", "http://[::1]:7430")]));
-        assert!(ours(&[("host", "localhost")]));
-        assert!(ours(&[("host", "localhost"), ("sec-fetch-site", "same-origin")]));
-
-        assert!(!ours(&[]));
-        assert!(!ours(&[("host", "evil.example"), ("origin", "http://evil.example")]));
-        assert!(!ours(&[("host", "127.0.0.1.evil.example"), ("origin", "http://127.0.0.1.evil.example")]));
-        assert!(!ours(&[("host", "127.0.0.1:7430"), ("origin", "http://127.0.0.1:7431")]));
-        assert!(!ours(&[("host", "127.0.0.1:7430"), ("origin", "http://evil.example")]));
-        assert!(!ours(&[("host", "127.0.0.1:7430"), ("origin", "null")]));
-        assert!(!ours(&[("host", "localhost"), ("sec-fetch-site", "cross-site")]));
-        assert!(!ours(&[("host", "localhost"), ("sec-fetch-site", "same-site")]));
     }
 }

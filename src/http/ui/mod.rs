@@ -6,7 +6,8 @@
 //! - A page asks no other host for anything, and may not: see [`POLICY`].
 //! - What comes from outside is text: the templates escape it, and [`text::visible`] goes over the whole
 //!   page, so that no name can hide or turn a part of it.
-//! - Every POST goes through [`form::Posted`]: it comes from one of these pages, and says who acts.
+//! - Every POST goes through [`form::Posted`], which knows who acts; that it comes from one of these pages
+//!   and not from another host's, [`super::guard`] has seen to.
 //! - A form answers with a redirect to the page it stands on, or with that page, the refusal, and the
 //!   status that the API would answer.
 //!
@@ -66,7 +67,7 @@ pub(super) async fn missing(uri: Uri, request: Request) -> Response {
     let problem = Problem::not_found(format!("there is nothing at {}", uri.path()));
     match wants_page(&request) {
         true => dressed(problem.into_response()),
-        false => Problem::not_found("the API has no such path").into_response(),
+        false => Problem::not_found("there is no such path here").into_response(),
     }
 }
 
@@ -93,13 +94,10 @@ fn dressed(response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

@@ -4,10 +4,12 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::http::SOCKET;
 use crate::http::tests::{Holder, submission};
+use crate::http::{Access, SOCKET, Server};
 use crate::run::event::Commit;
 use crate::run::view::Status;
 
@@ -86,12 +88,33 @@ async fn a_form_from_elsewhere_does_nothing() {
     let holder = Holder::start().await;
     holder.submit("a").await;
     let browser = Browser(&holder);
-    for act in ["promote", "reject", "cancel"] {
-        let form = "name=octocat&reason=x&environment=production&shown=x";
-        let page = browser.post(&format!("/runs/hello/1/{act}"), "http://evil.example", form).await;
-        assert_eq!(page.status, 403, "{act}");
-        assert!(page.text.contains("page of another host"), "{}", page.text);
+    let shutdown = CancellationToken::new();
+    let server = Server::new(holder.engine.clone(), holder.data.path().to_owned(), shutdown.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move { server.serve_tcp(listener, Access::default()).await });
+    for (host, origin) in [
+        (address.to_string(), "http://evil.example".to_owned()),
+        (address.to_string(), "null".to_owned()),
+        (format!("evil.example:{}", address.port()), format!("http://evil.example:{}", address.port())),
+    ] {
+        for act in ["promote", "reject", "cancel"] {
+            let request = Request::post(format!("/runs/hello/1/{act}"))
+                .header("host", &host)
+                .header("origin", &origin)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(Full::<Bytes>::from("name=octocat&reason=x&environment=production&shown=x"))
+                .unwrap();
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            let status = sender.send_request(request).await.unwrap().status().as_u16();
+            assert!(matches!(status, 403 | 421), "{act} from {origin} at {host}: {status}");
+        }
     }
+    shutdown.cancel();
+    serving.await.unwrap().unwrap();
     let nameless = browser.post("/runs/hello/1/cancel", HERE, "name=+&reason=").await;
     assert_eq!(nameless.status, 400);
     assert!(nameless.text.contains("say who you are") && nameless.text.contains("Cancel the run"));
