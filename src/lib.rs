@@ -31,6 +31,7 @@
 //! - [`store`], [`journal`] - where events are kept, and how they are read
 //! - [`log`] - step output, redacted, written, followed
 //! - [`source`] - git
+//! - [`github`] - its webhooks, from bytes to what they tell
 //!
 //! The processes that outlive a command:
 //! - [`balancer`] - the local load balancer
@@ -66,6 +67,7 @@ pub mod cloud;
 pub mod config;
 pub mod directory;
 pub mod engine;
+pub mod github;
 pub mod http;
 pub mod ids;
 pub mod ipc;

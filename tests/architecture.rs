@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("journal", &["ids", "run", "store"]),
     ("log", &["ids", "secret", "wake"]),
     ("source", &["ids", "directory", "run"]),
+    ("github", &["ids", "secret"]),
     ("balancer", &["ids", "wake", "ipc", "cloud"]),
     ("runner", &["ids", "wake", "ipc", "directory", "pipeline", "log"]),
     (
@@ -70,7 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are values to values: they name none of these.
-const PURE: &[&str] = &["pipeline", "run", "rollout"];
+const PURE: &[&str] = &["pipeline", "run", "rollout", "github"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

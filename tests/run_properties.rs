@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use windlass::ids::{EnvironmentName, PipelineName, RunId};
 use windlass::pipeline::model::Kind;
+use windlass::run::approval::{Policy, Rules};
 use windlass::run::command::{Act, carry_out};
 use windlass::run::decide::{Asks, Facts, Place, decide, settle, stop_of};
 use windlass::run::event::{Actor, Cause, Ending, Failure, Origin, RunEvent, Shipment};
@@ -99,7 +100,13 @@ impl<'a> World<'a> {
 
     fn resume(draft: &'a Draft, journal: Vec<(Timestamp, RunEvent)>, turn: u64) -> Self {
         let state = RunState::fold(journal.iter().map(|(at, event)| (*at, event))).expect("a legal journal");
-        let place = |asks| Place { group: "qa".to_owned(), asks, has_fleet: true, held: None };
+        let place = |asks| Place {
+            group: "qa".to_owned(),
+            asks,
+            has_fleet: true,
+            held: None,
+            rules: Rules::default(),
+        };
         let places = BTreeMap::from([
             ("manual".parse().unwrap(), place(Asks::Promotion)),
             ("automatic".parse().unwrap(), place(Asks::Nothing)),
@@ -196,7 +203,9 @@ impl<'a> World<'a> {
                 true => Act::Reject { environment, reason: "not today".to_owned() },
                 false => Act::Promote { environment },
             };
-            for event in carry_out(&self.state, &act, &Actor::unverified("octocat")).expect("an open gate") {
+            for event in carry_out(&self.state, &act, &Actor::unverified("octocat"), &Policy::default())
+                .expect("an open gate")
+            {
                 self.record(event);
             }
             return true;
@@ -311,7 +320,7 @@ proptest! {
             }
             if turn == at {
                 let act = Act::Cancel { reason: String::new() };
-                for event in carry_out(&world.state, &act, &Actor::unverified("octocat")).unwrap() {
+                for event in carry_out(&world.state, &act, &Actor::unverified("octocat"), &Policy::default()).unwrap() {
                     world.record(event);
                 }
                 let started = world.state.stages.iter().map(|stage| stage.attempts.len()).sum::<usize>();

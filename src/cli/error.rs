@@ -106,9 +106,11 @@ impl From<engine::Error> for Error {
         use engine::Error as Engine;
         match error {
             Engine::Journal(error) => error.into(),
-            Engine::Settings(_) | Engine::Refused(_) | Engine::NoFleet(_) | Engine::Held { .. } => {
-                Self::input(error)
-            }
+            Engine::Settings(_)
+            | Engine::Refused(_)
+            | Engine::NoFleet(_)
+            | Engine::NotNow(_)
+            | Engine::Held { .. } => Self::input(error),
             Engine::Cloud(_) | Engine::Gone => Self::world(error),
         }
     }

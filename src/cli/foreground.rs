@@ -42,8 +42,32 @@ pub struct Foreground {
 
 /// Which run.
 pub enum Start {
-    New { pipeline: PipelineName, submission: Box<Submission> },
+    New {
+        pipeline: PipelineName,
+        submission: Box<Submission>,
+    },
     Known(RunId),
+    /// Stages of a run are to be done again.
+    Repeat(Box<Repeat>),
+}
+
+/// A replay, to be asked for once.
+pub struct Repeat {
+    pub run: RunId,
+    pub act: Act,
+    /// How many replays of the run there were before.
+    pub known: usize,
+}
+
+impl Repeat {
+    /// Whether it took place already, when whoever was asked for it went away before the answer.
+    fn is_done(&self, view: &RunView, actor: &Actor) -> bool {
+        let Act::Replay { selection, edits } = &self.act else { return false };
+        let edits: Vec<String> = edits.iter().map(ToString::to_string).collect();
+        view.replays.iter().skip(self.known).any(|replay| {
+            replay.actor == actor.name && replay.request == selection.request() && replay.edits == edits
+        })
+    }
 }
 
 impl Foreground {
@@ -80,7 +104,7 @@ impl Foreground {
         let error = Error::world("whoever drives the run goes away again and again");
         Err(match start {
             Start::Known(run) => error.hint(format!("windlass resume {run}{}", self.place)),
-            Start::New { .. } => error,
+            Start::New { .. } | Start::Repeat(_) => error,
         })
     }
 
@@ -102,6 +126,15 @@ impl Foreground {
                 let Submission { origin, trigger_key } = (**submission).clone();
                 house.engine.create(pipeline.clone(), origin, trigger_key).await?
             }
+            Start::Repeat(repeat) => match self.repeat(&house, repeat).await {
+                Ok(()) => repeat.run.clone(),
+                Err(error) => {
+                    shutdown.cancel();
+                    let _ = tokio::time::timeout(FAREWELL, serving).await;
+                    house.close().await?;
+                    return Err(error);
+                }
+            },
         };
         house.engine.drive(&run).await?;
         let views = http::changes(
@@ -138,6 +171,14 @@ impl Foreground {
         }
     }
 
+    async fn repeat(&self, house: &House, repeat: &Repeat) -> Result<(), Error> {
+        let view = house.engine.view(&repeat.run).await?;
+        if !repeat.is_done(&view, &self.actor) {
+            house.engine.act(&repeat.run, repeat.act.clone(), self.actor.clone()).await?;
+        }
+        Ok(())
+    }
+
     /// Lets the holder drive the run, and follows it.
     async fn submit(
         &self,
@@ -149,6 +190,10 @@ impl Foreground {
         let view = match start {
             Start::Known(run) => client.resume(run).await?,
             Start::New { submission, .. } => client.submit(submission).await?,
+            Start::Repeat(repeat) => match client.run(&repeat.run).await? {
+                view if repeat.is_done(&view, &self.actor) => client.resume(&repeat.run).await?,
+                _ => client.act(&repeat.run, &repeat.act, &self.actor).await?.run,
+            },
         };
         let run = view.run;
         // From here on it has the run: if it goes away, the run was lost, and not just never handed over.

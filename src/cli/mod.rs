@@ -29,6 +29,7 @@ mod promote;
 mod reach;
 mod reference;
 mod reject;
+mod replay;
 mod resume;
 mod run;
 mod runs;
@@ -66,6 +67,7 @@ enum Command {
     Promote(promote::Args),
     Reject(reject::Args),
     Cancel(cancel::Args),
+    Replay(replay::Args),
     Status(status::Args),
     Down(down::Args),
     Validate(validate::Args),
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Promote(args) => on_runtime(promote::run(args)),
         Command::Reject(args) => on_runtime(reject::run(args)),
         Command::Cancel(args) => on_runtime(cancel::run(args)),
+        Command::Replay(args) => on_runtime(replay::run(args)),
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),

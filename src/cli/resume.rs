@@ -58,7 +58,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
 }
 
 /// The settings that the run was started with, as they are now.
-async fn settings(data: &Path, run: &RunId) -> Result<Settings, Error> {
+pub(super) async fn settings(data: &Path, run: &RunId) -> Result<Settings, Error> {
     let Some(store) = app::read_store(data).await? else { return Ok(Settings::default()) };
     let state = load_run(store.as_ref(), run).await?;
     match state.origin.settings_path.as_ref().map(PathBuf::from) {

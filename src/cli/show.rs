@@ -11,7 +11,7 @@ use crate::engine::{self, view_of_journal};
 use crate::http::{interrupted, measure};
 use crate::ids::RunId;
 use crate::journal;
-use crate::run::view::{GateView, RunView, StageStatus, StageView, StepView};
+use crate::run::view::{AttemptView, GateView, RunView, StageStatus, StageView, StepView};
 
 /// Show a run: its stages and steps, why it waits or failed, and what a promotion ships
 #[derive(Debug, clap::Args)]
@@ -88,6 +88,9 @@ fn header(out: &mut impl Write, view: &RunView, now: Timestamp) -> io::Result<()
     }
     let proved = if view.actor_verified { "" } else { " (unverified)" };
     field(out, "started by", &format!("{}{proved}, {}", clean(&view.actor), text::date(view.created_at)))?;
+    for replay in &view.replays {
+        field(out, "replayed by", &format!("{}, {}", text::replay(replay), text::date(replay.at)))?;
+    }
     for (name, value) in &view.params {
         field(out, "param", &format!("{name}={}", clean(value)))?;
     }
@@ -131,6 +134,10 @@ fn print_stage(out: &mut impl Write, stage: &StageView, now: Timestamp) -> io::R
     for step in &stage.steps {
         print_step(out, step, now)?;
     }
+    // The attempt that is shown above is not told twice.
+    for attempt in stage.history.iter().filter(|attempt| attempt.attempt != stage.attempt) {
+        print_attempt(out, attempt, now)?;
+    }
     for (name, digest) in &stage.artifacts {
         writeln!(out, "    {DIM}artifact{DIM:#} {name} {}", text::short(digest, 13))?;
     }
@@ -140,6 +147,29 @@ fn print_stage(out: &mut impl Write, stage: &StageView, now: Timestamp) -> io::R
     }
     for (name, value) in &stage.outputs {
         writeln!(out, "    {DIM}output{DIM:#} {name}={}", text::short(&clean(value), 200))?;
+    }
+    Ok(())
+}
+
+/// An earlier attempt.
+fn print_attempt(out: &mut impl Write, attempt: &AttemptView, now: Timestamp) -> io::Result<()> {
+    let look = stage_look(attempt.status);
+    let style = look.style;
+    let took = text::between(attempt.started_at, attempt.finished_at.unwrap_or(now));
+    writeln!(
+        out,
+        "    {DIM}attempt {}{DIM:#} {style}{}{style:#} in {took}",
+        attempt.attempt,
+        attempt.status.as_str()
+    )?;
+    if let Some(reason) = &attempt.reason {
+        let cause = attempt.cause.filter(|_| attempt.status == StageStatus::Failed);
+        let cause = cause.map(|cause| format!(" ({})", cause.as_str())).unwrap_or_default();
+        writeln!(out, "      {}{cause}", clean(reason))?;
+    }
+    for step in attempt.steps.iter().filter(|step| step.started_at.is_some()) {
+        write!(out, "  ")?;
+        print_step(out, step, now)?;
     }
     Ok(())
 }

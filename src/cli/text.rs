@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::CommitSha;
-use crate::run::view::{StageStatus, Status, StepStatus};
+use crate::run::view::{ReplayView, StageStatus, Status, StepStatus};
 
 pub const RED: Style = AnsiColor::Red.on_default();
 pub const GREEN: Style = AnsiColor::Green.on_default();
@@ -148,6 +148,13 @@ pub fn run_look(status: Status) -> Look {
         Status::Waiting | Status::Queued => WAITS,
         Status::Cancelled | Status::Superseded => ENDED,
     }
+}
+
+/// Who replayed what, with which changes: `octocat: --failed, with params.flavour=plain`.
+pub fn replay(replay: &ReplayView) -> String {
+    let edits: Vec<String> = replay.edits.iter().map(|edit| short(&clean(edit), 100)).collect();
+    let edits = if edits.is_empty() { String::new() } else { format!(", with {}", edits.join(", ")) };
+    format!("{}: {}{edits}", clean(&replay.actor), clean(&replay.request))
 }
 
 #[cfg(test)]

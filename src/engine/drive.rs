@@ -9,14 +9,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::{Error, Handle, Request, Shared, is_outdated, places, slots::Slot};
+use super::policy::{places, policy};
+use super::{Error, Handle, Request, Shared, is_outdated, slots::Slot};
 use crate::config::Settings;
-use crate::ids::{EnvironmentName, FleetId, RunId};
+use crate::ids::{EnvironmentName, FleetId, RunId, StageName};
 use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
+use crate::run::approval::Policy;
 use crate::run::decide::{self, Decision, Place, Stop, Waits};
 use crate::run::event::{Failure, Outcome, RunEvent, Shipment};
 use crate::run::fleet::FleetState;
+use crate::run::ships;
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::{Attempt, Entry, Journal, Work};
@@ -39,6 +42,9 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
     let driver = Driver {
         run: state.id.clone(),
         places,
+        policy: policy(&settings),
+        queued: BTreeSet::new(),
+        looked: BTreeMap::new(),
         settings,
         state,
         waits: Waits::default(),
@@ -51,6 +57,8 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
         inbox: Inbox { requests, looks, entries, ends },
         shared,
     };
+    // Before anything of it starts, so that those that are driven with it see it.
+    driver.publish();
     tokio::spawn(driver.drive());
     handle
 }
@@ -60,6 +68,11 @@ pub(super) struct Driver {
     pub(super) run: RunId,
     pub(super) settings: Arc<Settings>,
     pub(super) places: BTreeMap<EnvironmentName, Place>,
+    pub(super) policy: Policy,
+    /// Environments where a run that is ahead of this one has not passed.
+    pub(super) queued: BTreeSet<EnvironmentName>,
+    /// What entering an environment that asks nobody would ship.
+    pub(super) looked: BTreeMap<EnvironmentName, Shipment>,
     pub(super) state: RunState,
     pub(super) waits: Waits,
     /// The fleets that the run holds.
@@ -117,23 +130,24 @@ impl Driver {
         }
         self.shared.runs().remove(&self.run);
         self.shared.has_changed();
+        self.shared.lanes.remove(&self.run);
         if let Some(error) = stuck {
             self.shared.is_stuck(&self.run, &error);
         }
-        self.shared.released.notify_waiters();
     }
 
     async fn drive_to_end(&mut self) -> Result<(), Error> {
         self.load_fleets().await?;
         let mut input = Input::default();
         let shared = self.shared.clone();
+        let lane = shared.lanes.changed(&self.run.pipeline);
         loop {
             // Before looking, so that nothing that happens meanwhile is missed.
             let freed = shared.parts.slots.freed();
-            let released = shared.released.notified();
-            tokio::pin!(freed, released);
+            let moved = lane.notified();
+            tokio::pin!(freed, moved);
             freed.as_mut().enable();
-            released.as_mut().enable();
+            moved.as_mut().enable();
 
             self.renew_settings();
             self.look_again().await?;
@@ -148,6 +162,8 @@ impl Driver {
             let for_slot = decision.slots_wanted > 0;
             let at_gate = self.state.gates.values().any(|gate| gate.undecided().is_some());
             let for_fleet = at_gate || self.places.values().any(|place| place.held.is_some());
+            // A newer run may take the place of one of which nothing has started.
+            let for_others = for_fleet || !self.state.has_started();
             let tick_at = Instant::now() + SLOW_TICK;
             // A look changes nothing, and tells nobody that something did: whoever follows the run
             // looks after each change, and would cause the next one.
@@ -162,7 +178,7 @@ impl Driver {
                 end = self.inbox.ends.recv() => input.ends.extend(end),
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = &mut freed, if for_slot => {}
-                () = &mut released, if for_fleet => {}
+                () = &mut moved, if for_others => {}
                 () = tokio::time::sleep_until(tick_at), if for_fleet => {}
                 }
                 break;
@@ -273,8 +289,10 @@ impl Driver {
     /// Finds out in the background what a promotion would ship.
     fn survey(&self, environment: EnvironmentName, stage: usize) {
         let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
-        let image = self.state.ancestor_image(stage);
+        let gate = self.state.gates.get(&environment);
+        let image = gate.and_then(|gate| self.state.gate_image(gate));
         let origin = self.state.origin.clone();
+        let env = self.settings.fleet(&environment, &fleet.service).map(|fleet| fleet.env.clone());
         let shared = self.shared.clone();
         let ends = self.ends_in.clone();
         tokio::spawn(async move {
@@ -290,9 +308,18 @@ impl Driver {
                         shipment.running_commit = Some(commit.clone());
                     }
                     shipment.running_image = Some(current.image.id);
+                    shipment.config = ships::config(&current.release.env, &env.unwrap_or_default());
                 }
                 Ok(_) => {}
             }
+            // Also where nothing runs yet, or what lies between cannot be told.
+            if let Some(commit) =
+                origin.commit.as_ref().filter(|commit| !shipment.authors.contains(&commit.author))
+                && !shipment.rollback
+            {
+                shipment.authors.push(commit.author.clone());
+            }
+            shipment.parent = image.as_ref().and_then(|image| image.parent.clone());
             shipment.image = image;
             let _ = ends.send(End::Survey { environment, stage, shipment: Box::new(shipment) });
         });
@@ -330,8 +357,20 @@ impl Driver {
 
     /// Shows the run to whoever looks. Drawn only when somebody does: it takes in every stage.
     pub(super) fn answer(&self, look: oneshot::Sender<RunView>) {
-        let _ = look.send(view::view(&self.state, &self.waits));
+        let mut view = view::view(&self.state, &self.waits);
+        view.apply_policy(&self.policy);
+        let _ = look.send(view);
     }
+}
+
+/// The ancestor of stage `i` that deployed to its environment.
+fn deployed(state: &RunState, i: usize) -> Option<StageName> {
+    let environment = state.pipeline.stages[i].environment.as_ref()?;
+    let mut ancestors = state.graph.ancestors(i).iter().map(|a| &state.pipeline.stages[a]);
+    let deploy = ancestors.find(|stage| {
+        matches!(stage.kind, Kind::Deploy) && stage.environment.as_ref() == Some(environment)
+    })?;
+    Some(deploy.name.clone())
 }
 
 /// What the running attempt of stage `i` works with.
@@ -350,6 +389,7 @@ fn work(state: &RunState, settings: &Arc<Settings>, i: usize) -> Work {
         version: state.version(),
         inputs,
         artifacts: state.ancestor_artifacts(i),
+        deployed: deployed(state, i),
         certified: image.as_ref().is_some_and(|image| state.is_certified(i, &image.id)),
         image,
         checked_out: ancestors.iter().any(|a| matches!(state.pipeline.stages[a].kind, Kind::Checkout)),

@@ -14,23 +14,31 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud};
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
 use crate::journal::{self, load_fleet, load_run};
+use crate::run::approval::Policy;
 use crate::run::command::{self, Act, Refusal};
-use crate::run::decide::{Asks, Place, Waits};
+use crate::run::decide::Waits;
 use crate::run::event::{Actor, Origin, Shipment};
 use crate::run::state::RunState;
 use crate::run::view::{self, RunView};
 use crate::stage::Stage;
 use crate::store::{self, NewRun, Store};
 
+mod acts;
+mod admit;
 mod drive;
 pub mod fleets;
+mod known;
+mod lanes;
 mod observe;
+mod policy;
 mod slots;
 mod take_up;
 mod turn;
+
+pub use acts::Target;
 
 pub use slots::Slots;
 
@@ -54,6 +62,9 @@ pub enum Error {
          and where nobody drives it, windlass resume {holder} afterwards"
     )]
     Held { fleet: FleetId, holder: RunId },
+    /// As things are, it makes no sense; the sentence says why, and what to do.
+    #[error("{0}")]
+    NotNow(String),
     #[error("the cloud does not do it: {0}")]
     Cloud(cloud::Error),
     #[error(transparent)]
@@ -90,10 +101,11 @@ struct Shared {
     parts: Parts,
     /// Runs that are being driven.
     runs: Mutex<HashMap<RunId, Handle>>,
-    /// A fleet was let go of, or the settings are others: whoever waits for that looks again.
-    released: Notify,
     /// Counts up with every change of any run.
     changed: watch::Sender<u64>,
+    /// Where the driven runs stand.
+    lanes: lanes::Registry,
+    known: known::Known,
     /// What every run is driven by; `None` where each has settings of its own.
     settings: RwLock<Option<Arc<Settings>>>,
     /// This process ought to drive every run there is.
@@ -125,8 +137,9 @@ impl Engine {
         Self(Arc::new(Shared {
             parts,
             runs: Mutex::default(),
-            released: Notify::new(),
             changed,
+            lanes: Default::default(),
+            known: Default::default(),
             settings: RwLock::default(),
             drives_all: AtomicBool::new(false),
             stuck: Mutex::default(),
@@ -159,15 +172,26 @@ impl Engine {
         if let Some(handle) = self.handle(run) {
             return Ok(handle);
         }
+        let (state, settings) = self.load(run).await?;
+        Ok(self.start(state, settings))
+    }
+
+    /// The run, and what it is driven by.
+    async fn load(&self, run: &RunId) -> Result<(RunState, Arc<Settings>), Error> {
         let state = load_run(self.store().as_ref(), run).await?;
         let settings = self.0.settings_of(&state.origin)?;
+        Ok((state, settings))
+    }
+
+    fn start(&self, state: RunState, settings: Arc<Settings>) -> Handle {
+        let run = state.id.clone();
         let mut runs = self.0.runs();
-        if let Some(handle) = runs.get(run) {
-            return Ok(handle.clone());
+        if let Some(handle) = runs.get(&run) {
+            return handle.clone();
         }
         let handle = drive::spawn(self.0.clone(), state, settings);
-        runs.insert(run.clone(), handle.clone());
-        Ok(handle)
+        runs.insert(run, handle.clone());
+        handle
     }
 
     /// Counts up with every change of any run that is driven here, and with every act.
@@ -180,7 +204,8 @@ impl Engine {
         self.0.runs().get(run).cloned()
     }
 
-    /// Does what somebody asks of a run. Durable when it returns.
+    /// Does what somebody asks of a run. Durable when it returns. A run that is replayed is driven from
+    /// then on.
     pub async fn act(&self, run: &RunId, act: Act, actor: Actor) -> Result<(), Error> {
         if let Some(handle) = self.handle(run) {
             let (answer, answered) = oneshot::channel();
@@ -192,7 +217,15 @@ impl Engine {
             }
             // The driver ended meanwhile: the journal answers.
         }
+        let goes_on = matches!(act, Act::Replay { .. });
+        if goes_on {
+            // Before it is recorded: a run that cannot be driven is not to be made unfinished.
+            settings(&load_run(self.store().as_ref(), run).await?.origin)?;
+        }
         act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await?;
+        if goes_on {
+            self.drive(run).await?;
+        }
         self.0.has_changed();
         Ok(())
     }
@@ -237,7 +270,11 @@ pub async fn act_on_journal(
         {
             return Err(Refusal::Changed { run: run.clone(), environment: environment.clone() }.into());
         }
-        let events = command::carry_out(&state, &act, &actor)?;
+        let policy = match &act {
+            Act::Promote { .. } => policy::policy(&settings(&state.origin)?),
+            _ => Policy::default(),
+        };
+        let events = command::carry_out(&state, &act, &actor, &policy)?;
         if events.is_empty() {
             return Ok(());
         }
@@ -274,6 +311,11 @@ async fn is_outdated(
 pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>) -> Result<RunView, Error> {
     let state = load_run(store, run).await?;
     let mut view = view::view(&state, &Waits::at_gates(&state));
+    if !view.gates.is_empty()
+        && let Ok(settings) = settings(&state.origin)
+    {
+        view.apply_policy(&policy::policy(&settings));
+    }
     if !view.status.is_final() {
         view.waiting_for = idle.map(ToOwned::to_owned);
     }
@@ -317,18 +359,4 @@ fn settings(origin: &Origin) -> Result<Settings, Error> {
         Some(path) => Settings::read(std::path::Path::new(path))
             .map_err(|problems| Error::Settings(problems.to_string())),
     }
-}
-
-/// What the settings say of the environments, as far as the service goes.
-fn places(settings: &Settings, service: &PipelineName) -> BTreeMap<EnvironmentName, Place> {
-    let place = |environment: &config::Environment| Place {
-        group: environment.group.word().to_owned(),
-        asks: match environment.promotion {
-            config::Promotion::Automatic => Asks::Nothing,
-            config::Promotion::Manual => Asks::Promotion,
-        },
-        has_fleet: environment.fleets.contains_key(service),
-        held: None,
-    };
-    settings.environments.iter().map(|(name, environment)| (name.clone(), place(environment))).collect()
 }

@@ -1,14 +1,16 @@
 //! What a server does that a foreground run does not: it drives every run, by one set of settings that
 //! may change meanwhile, and tries again what cannot be driven.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Engine, Error, Shared, settings};
+use super::{Engine, Error, Shared, policy, settings};
 use crate::config::Settings;
 use crate::ids::RunId;
 use crate::run::event::Origin;
+use crate::run::lanes::Standing;
 use crate::store::RunFilter;
 
 /// The pause before a run that cannot be driven is tried again, and the longest such pause. Settings
@@ -21,7 +23,7 @@ impl Engine {
     /// keeps the settings it began with, and the number of slots stays.
     pub fn use_settings(&self, settings: Arc<Settings>) {
         *self.0.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(settings);
-        self.0.released.notify_waiters();
+        self.0.lanes.wake_all();
         self.0.again.notify_one();
     }
 
@@ -60,8 +62,22 @@ impl Engine {
 
     async fn drive_all(&self) -> Result<(), Error> {
         let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        for row in self.store().runs(&unfinished).await? {
-            self.try_to_drive(&row.run).await;
+        let mut rows = self.store().runs(&unfinished).await?;
+        // Those that came first are in their place before later ones look whom they follow.
+        rows.sort_by(|a, b| a.run.cmp(&b.run));
+        let mut loaded = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.load(&row.run).await {
+                Ok((state, settings)) => {
+                    let places = policy::places(&settings, &state.id.pipeline);
+                    self.0.lanes.publish(&row.run, Standing::of(&state, &places, &BTreeSet::new()));
+                    loaded.push((state, settings));
+                }
+                Err(error) => self.0.is_stuck(&row.run, &error),
+            }
+        }
+        for (state, settings) in loaded {
+            self.start(state, settings);
         }
         Ok(())
     }

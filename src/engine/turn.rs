@@ -12,21 +12,23 @@ use super::{Error, is_outdated, observe};
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
 use crate::run::command::{self, Act};
-use crate::run::decide::{self, Decision, Facts, decide};
+use crate::run::decide::{self, Asks, Decision, Facts, decide};
 use crate::run::event::{Failure, FleetEvent, RunEvent};
 use crate::run::fold::Illegal;
-use crate::run::state::{Hold, StepPhase};
+use crate::run::state::Hold;
 use crate::store;
 
 /// What a turn wants written.
 #[derive(Default)]
-struct Draft {
-    events: Vec<(Timestamp, RunEvent)>,
-    fleets: BTreeMap<FleetId, Vec<(Timestamp, FleetEvent)>>,
+pub(super) struct Draft {
+    pub(super) events: Vec<(Timestamp, RunEvent)>,
+    pub(super) fleets: BTreeMap<FleetId, Vec<(Timestamp, FleetEvent)>>,
+    /// Environments that have to be known better before the run may enter them.
+    pub(super) survey: Vec<(EnvironmentName, usize)>,
     /// The answers to the requests and entries, to be given when all is durable.
     answers: Vec<Result<(), command::Refusal>>,
     acknowledged: Vec<Result<(), Failure>>,
-    decision: Decision,
+    pub(super) decision: Decision,
     slots: Vec<Slot>,
 }
 
@@ -34,7 +36,7 @@ impl Driver {
     /// Takes in what happened, decides, writes it all down, and only then acts.
     pub(super) async fn turn(&mut self, input: &mut Input) -> Result<Decision, Error> {
         let mut pause = STORE_PAUSE.0;
-        let draft = loop {
+        let mut draft = loop {
             match self.write(input).await {
                 Ok(draft) => break draft,
                 Err(Error::Journal(journal::Error::Store(store::Error::Conflict { .. }))) => {}
@@ -73,9 +75,11 @@ impl Driver {
                 End::Survey { environment, .. } => drop(self.surveys.remove(&environment)),
             }
         }
+        self.publish();
         if draft.fleets.values().flatten().any(|(_, event)| matches!(event, FleetEvent::Released { .. })) {
-            self.shared.released.notify_waiters();
+            self.shared.lanes.wake(&self.run.pipeline);
         }
+        draft.decision.survey.append(&mut draft.survey);
         self.act(&draft.decision, draft.slots);
         Ok(draft.decision)
     }
@@ -96,6 +100,7 @@ impl Driver {
         self.take_in(now, input, &outdated, &mut draft);
         let mut entered: BTreeMap<FleetId, u64> = before;
         loop {
+            self.give_way(now, &mut draft)?;
             self.decide(now, &mut draft)?;
             if !self.enter(now, &mut draft, &mut entered).await? {
                 break;
@@ -169,6 +174,11 @@ impl Driver {
                     let settled = decide::settle(&self.state, *stage, *attempt, end.clone());
                     self.fold_all(now, events, draft).and_then(|()| self.fold_all(now, &[settled], draft))
                 }
+                // Nobody asks for a promotion there: it is to be known before the run enters.
+                End::Survey { environment, shipment, .. } if !self.asks(environment) => {
+                    self.looked.insert(environment.clone(), (**shipment).clone());
+                    Ok(())
+                }
                 End::Survey { environment, stage, shipment } => {
                     let stage = self.state.pipeline.stages[*stage].name.clone();
                     let (environment, shipment) = (environment.clone(), shipment.clone());
@@ -187,7 +197,7 @@ impl Driver {
                 draft.answers.push(Err(command::Refusal::Changed { run: self.run.clone(), environment }));
                 continue;
             }
-            let answer = command::carry_out(&self.state, &request.act, &request.actor);
+            let answer = command::carry_out(&self.state, &request.act, &request.actor, &self.policy);
             let answer = answer.map(|events| {
                 if let Err(failure) = self.fold_all(now, &events, draft) {
                     tracing::warn!(run = %self.run, %failure, "an act does not fit the journal");
@@ -195,6 +205,12 @@ impl Driver {
             });
             draft.answers.push(answer);
         }
+    }
+
+    /// Whether somebody has to decide before the run enters.
+    fn asks(&self, environment: &EnvironmentName) -> bool {
+        let asks = self.places.get(environment).is_some_and(|place| place.asks == Asks::Promotion);
+        asks || self.state.gates.get(environment).is_some_and(|gate| gate.reached.is_some())
     }
 
     /// Folds in events, each unless it is there already.
@@ -210,7 +226,7 @@ impl Driver {
     }
 
     /// Asks `decide` until it has nothing more to say.
-    fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
+    pub(super) fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
         let slots = self.shared.parts.slots.clone();
         loop {
             let taken = draft.slots.len() as u32;
@@ -247,70 +263,6 @@ impl Driver {
         }
     }
 
-    /// Takes hold of the fleets that `decide` asks for. Answers whether there is more to decide.
-    async fn enter(
-        &mut self,
-        now: Timestamp,
-        draft: &mut Draft,
-        expected: &mut BTreeMap<FleetId, u64>,
-    ) -> Result<bool, Error> {
-        let mut held = false;
-        for (environment, stage) in std::mem::take(&mut draft.decision.enter) {
-            let Some(place) = self.places.get(&environment) else { continue };
-            let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
-            if place.has_fleet && !self.fleets.contains_key(&fleet) {
-                let mut state = load_fleet(self.shared.parts.store.as_ref(), &fleet).await?;
-                if let Some(holder) = state.holder.clone().filter(|holder| *holder != self.run) {
-                    let reason = self.held_by(&fleet, &holder).await;
-                    if let Some(place) = self.places.get_mut(&environment) {
-                        place.held = Some(reason);
-                    }
-                    held = true;
-                    continue;
-                }
-                expected.insert(fleet.clone(), state.sequence);
-                let event = FleetEvent::Held { run: self.run.clone(), service: self.run.pipeline.clone() };
-                state.apply(now, &event);
-                draft.fleets.entry(fleet.clone()).or_default().push((now, event));
-                self.fleets.insert(fleet, state);
-            }
-            let stage = self.state.pipeline.stages[stage].name.clone();
-            let event = RunEvent::EnvironmentEntered { environment, stage };
-            self.state.apply(now, &event).map_err(|broken| illegal(&self.run, broken))?;
-            draft.events.push((now, event));
-            return Ok(true);
-        }
-        if held {
-            // Once more, so that what waits says for whom. It asks for nothing that is held.
-            self.decide(now, draft)?;
-        }
-        Ok(false)
-    }
-
-    /// Who holds the fleet, and what they are doing with it.
-    async fn held_by(&self, fleet: &FleetId, holder: &RunId) -> String {
-        let Ok(state) = load_run(self.shared.parts.store.as_ref(), holder).await else {
-            return format!("waiting for {fleet}: {holder} holds it");
-        };
-        if self.shared.runs().get(holder).is_none() {
-            return format!(
-                "waiting for {fleet}: {holder} holds it and was interrupted; \
-                 windlass resume {holder} carries it on"
-            );
-        }
-        let doing = state.running().find_map(|i| {
-            let step = state.stages[i].attempts.last()?.steps.last()?;
-            (step.phase == StepPhase::Running).then(|| format!("is at “{}”", step.name))
-        });
-        let promoted = state.gates.get(&fleet.environment).and_then(|gate| gate.promoted.as_ref());
-        let promoted = promoted.map(|(at, actor)| format!(", promoted by {} at {at:.0}", actor.name));
-        format!(
-            "waiting for {fleet}: {holder} {}{}",
-            doing.unwrap_or_else(|| "holds it".to_owned()),
-            promoted.unwrap_or_default()
-        )
-    }
-
     async fn reload(&mut self) -> Result<(), Error> {
         self.state = load_run(self.shared.parts.store.as_ref(), &self.run).await?;
         self.load_fleets().await
@@ -336,6 +288,6 @@ impl Driver {
     }
 }
 
-fn illegal(run: &RunId, illegal: Illegal) -> Error {
+pub(super) fn illegal(run: &RunId, illegal: Illegal) -> Error {
     Error::Journal(journal::Error::Illegal { run: run.clone(), illegal })
 }

@@ -10,6 +10,7 @@ use utoipa::openapi::{self, RefOr};
 use crate::engine;
 use crate::journal;
 use crate::run::command::Refusal;
+use crate::run::replay;
 use crate::store;
 
 /// What went wrong with a request.
@@ -111,7 +112,12 @@ impl From<engine::Error> for Problem {
             Error::Journal(journal::Error::NoRun(_)) | Error::NoFleet(_) => Self::not_found(error),
             Error::Refused(Refusal::NoReason) => Self::request(error),
             Error::Refused(Refusal::Unknown { .. }) => Self::not_found(error),
-            Error::Refused(_) | Error::Held { .. } => {
+            Error::Refused(Refusal::Replay(replay::Refusal::Invalid { .. })) => Self::pipeline(error),
+            Error::Refused(Refusal::Replay(refusal)) if refusal.is_unknown() => Self::not_found(error),
+            Error::Refused(Refusal::Replay(
+                replay::Refusal::Twice { .. } | replay::Refusal::Value { .. },
+            )) => Self::request(error),
+            Error::Refused(_) | Error::Held { .. } | Error::NotNow(_) => {
                 Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
             }
             Error::Settings(_) => Self::settings(error),

@@ -189,6 +189,8 @@ pub(super) async fn act(
 ) -> Result<Json<Acted>, Problem> {
     let actor = caller.actor(order.actor.as_deref())?;
     let driven = api.engine.handle(&run).is_some();
+    // A replayed run is driven from then on.
+    let driven = driven || matches!(order.act, Act::Replay { .. });
     api.engine.act(&run, order.act, actor).await?;
     Ok(Json(Acted { run: look(&api.engine, &api.data, &run).await?, driven }))
 }

@@ -10,10 +10,12 @@
 
 use std::borrow::Cow;
 
+pub mod cron;
 pub mod expression;
 pub mod graph;
 pub mod keys;
 pub mod model;
+pub mod patterns;
 pub mod problem;
 pub mod schema;
 pub mod shape;
@@ -21,12 +23,16 @@ pub mod text;
 pub mod yaml;
 
 mod check;
+mod edit;
+mod rollback;
 mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use check::{Place, STAGES_LIMIT, Surroundings};
+pub use edit::{WithEdit, read_edited};
 pub use problem::{Problem, Problems, Severity};
+pub use rollback::rollback;
 
 /// The annotated pipeline file in which every key appears.
 pub const REFERENCE: &str = include_str!("reference.yaml");
@@ -50,11 +56,24 @@ pub fn examine(
 ) -> (Option<model::Pipeline>, Problems) {
     let mut problems = Problems::new(file, text);
     let Some(root) = yaml::read(text, &mut problems) else { return (None, problems.sorted()) };
-    shape::check(&keys::FILE, &root, "the pipeline", text, &mut problems);
-    let spec = spec::Pipeline::of(&root);
-    let mut pipeline = check::check(&spec, text, surroundings, &mut problems);
+    let confirm = |problems: &mut Problems| yaml::confirm(&root, text, problems);
+    understand(&root, text, surroundings, problems, confirm)
+}
+
+/// What a tree means. `source` is the text that the places of its values are in; `confirm` reads the
+/// values a second time.
+fn understand(
+    root: &yaml::Node,
+    source: &str,
+    surroundings: Option<&Surroundings>,
+    mut problems: Problems,
+    confirm: impl FnOnce(&mut Problems),
+) -> (Option<model::Pipeline>, Problems) {
+    shape::check(&keys::FILE, root, "the pipeline", source, &mut problems);
+    let spec = spec::Pipeline::of(root);
+    let mut pipeline = check::check(&spec, source, surroundings, &mut problems);
     if pipeline.is_some() {
-        yaml::confirm(&root, text, &mut problems);
+        confirm(&mut problems);
     } else if !problems.has_errors() {
         problems
             .error(0..0, "this pipeline is not understood")

@@ -53,6 +53,12 @@ pub struct Problem {
     pub column: usize,
     /// Bytes of the file.
     pub span: Range<usize>,
+    /// The edit that it is about, `bake.with.start`; line, column and span are then those of the edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edit: Option<String>,
+    /// Which of the texts that were read.
+    #[serde(skip)]
+    text: usize,
 }
 
 impl Problem {
@@ -71,13 +77,47 @@ impl Problem {
     }
 }
 
-/// All that is wrong with one file, in the order of the file.
+/// A text that was read.
+#[derive(Debug, Clone)]
+struct Text {
+    text: Arc<str>,
+    /// Where it starts in the row of all texts.
+    start: usize,
+    /// Where each line starts in it.
+    lines: Vec<usize>,
+    /// What the text is, unless it is the file.
+    edit: Option<String>,
+}
+
+impl Text {
+    fn new(text: &str, start: usize, edit: Option<&str>) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text: text.into(), start, lines, edit: edit.map(str::to_owned) }
+    }
+
+    /// The line of a byte, from 1.
+    fn line(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at).max(1)
+    }
+
+    /// Line and column of a byte, both from 1, the column in characters.
+    fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        let start = self.lines.get(line - 1).copied().unwrap_or(0);
+        let column = self.text.get(start..at).map_or(0, |before| before.chars().count());
+        (line, column + 1)
+    }
+}
+
+/// All that is wrong with one file and the edits that are read with it, in their order.
+///
+/// A place is a byte in the row of all texts: the file, and after it each edit. What is kept is the
+/// place in the one text.
 #[derive(Debug, Clone)]
 pub struct Problems {
     file: String,
-    text: Arc<str>,
-    /// Where each line starts.
-    lines: Vec<usize>,
+    /// The file first.
+    texts: Vec<Text>,
     list: Vec<Problem>,
     /// How many more there were than are kept.
     more: usize,
@@ -89,16 +129,22 @@ pub struct Problems {
 impl Problems {
     /// No problems yet with `file`, whose content is `text`.
     pub fn new(file: &str, text: &str) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self {
             file: file.to_owned(),
-            text: text.into(),
-            lines,
+            texts: vec![Text::new(text, 0, None)],
             list: Vec::new(),
             more: 0,
             scratch: None,
             comparisons: COMPARISONS,
         }
+    }
+
+    /// Adds an edit that is read with the file. Answers where its text starts: one byte behind the text
+    /// before it.
+    pub(super) fn attach(&mut self, edit: &str, text: &str) -> usize {
+        let start = self.texts.last().map_or(0, |last| last.start + last.text.len() + 1);
+        self.texts.push(Text::new(text, start, Some(edit)));
+        start
     }
 
     pub fn file(&self) -> &str {
@@ -147,16 +193,28 @@ impl Problems {
     }
 
     fn add(&mut self, severity: Severity, at: Range<usize>, message: String) -> &mut Problem {
-        let mut problem =
-            Problem { severity, message, suggestion: None, help: None, line: 0, column: 0, span: 0..0 };
+        let (text, inside) = self.text_of(at.start);
+        // The nearest place at or before it where a character starts.
+        let start = inside.text.floor_char_boundary(at.start - inside.start);
+        let end = inside.text.floor_char_boundary(at.end.saturating_sub(inside.start)).max(start);
+        let (line, column) = inside.position(start);
+        let edit = inside.edit.clone();
+        let problem = Problem {
+            severity,
+            message,
+            suggestion: None,
+            help: None,
+            line,
+            column,
+            span: start..end,
+            edit,
+            text,
+        };
         if self.list.len() >= KEPT {
             self.more += 1;
             // Somebody may still want to add a help to it.
             return self.scratch.insert(Box::new(problem));
         }
-        let start = self.boundary(at.start);
-        problem.span = start..self.boundary(at.end).max(start);
-        (problem.line, problem.column) = self.position(start);
         let place = self.list.len();
         self.list.push(problem);
         &mut self.list[place]
@@ -185,30 +243,25 @@ impl Problems {
         best.map(|(_, candidate)| candidate.to_owned())
     }
 
-    /// The nearest place at or before `at` where a character starts.
-    fn boundary(&self, at: usize) -> usize {
-        self.text.floor_char_boundary(at)
+    /// The text that a place is in.
+    fn text_of(&self, at: usize) -> (usize, &Text) {
+        let place = self.texts.partition_point(|text| text.start <= at).saturating_sub(1);
+        (place, &self.texts[place])
     }
 
     /// The line of a byte, from 1.
     pub fn line(&self, at: usize) -> usize {
-        self.lines.partition_point(|start| *start <= at).max(1)
-    }
-
-    /// Line and column of a byte, both from 1, the column in characters.
-    fn position(&self, at: usize) -> (usize, usize) {
-        let line = self.line(at);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let column = self.text.get(start..at).map_or(0, |before| before.chars().count());
-        (line, column + 1)
+        let (_, text) = self.text_of(at);
+        text.line(at - text.start)
     }
 
     /// Puts them in the order of the file and says each once.
     pub(crate) fn sorted(mut self) -> Self {
         self.list.sort_by(|a, b| {
-            (a.span.start, a.severity as u8, &a.message).cmp(&(b.span.start, b.severity as u8, &b.message))
+            let key = |problem: &Problem| (problem.text, problem.span.start, problem.severity as u8);
+            key(a).cmp(&key(b)).then_with(|| a.message.cmp(&b.message))
         });
-        self.list.dedup_by(|a, b| a.span.start == b.span.start && a.message == b.message);
+        self.list.dedup_by(|a, b| (a.text, a.span.start) == (b.text, b.span.start) && a.message == b.message);
         self
     }
 
@@ -234,22 +287,19 @@ impl Problems {
             (Severity::Error, Style::Colour) => "\x1b[1;31merror\x1b[0m".to_owned(),
             (Severity::Warning, Style::Colour) => "\x1b[1;33mwarning\x1b[0m".to_owned(),
         };
-        let _ = writeln!(
-            out,
-            "{}:{}:{}: {level}: {}",
-            self.file,
-            problem.line,
-            problem.column,
-            printable(&problem.sentence())
-        );
+        let place = match &problem.edit {
+            Some(edit) => format!("the edit of {}", printable(edit)),
+            None => format!("{}:{}:{}", self.file, problem.line, problem.column),
+        };
+        let _ = writeln!(out, "{place}: {level}: {}", printable(&problem.sentence()));
         // Of a file without text there is nothing to draw.
-        if self.text.is_empty() {
+        let Some(text) = self.texts.get(problem.text).filter(|text| !text.text.is_empty()) else {
             if let Some(help) = &problem.help {
                 let _ = writeln!(out, "  = help: {}", printable(help));
             }
             return;
-        }
-        let (source, span) = self.drawn(problem);
+        };
+        let (source, span) = drawn(text, problem);
         let primary = match problem.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -264,19 +314,19 @@ impl Problems {
         }
         let _ = writeln!(out, "{}\n", renderer.render(&[group]));
     }
+}
 
-    /// The part of the first line of a problem that is drawn, and the span within it. Only this is
-    /// given to the renderer, so that the cost does not grow with the file.
-    fn drawn(&self, problem: &Problem) -> (String, Range<usize>) {
-        let start = self.lines.get(problem.line - 1).copied().unwrap_or(0);
-        let next = self.lines.get(problem.line).copied().unwrap_or(self.text.len());
-        let line = self.text.get(start..next).unwrap_or_default().trim_end_matches(['\n', '\r']);
-        let from = (problem.span.start - start).min(line.len());
-        let to = (problem.span.end - start).clamp(from, line.len());
-        let cut = line.floor_char_boundary(from.saturating_sub(DRAWN / 2));
-        let end = line.floor_char_boundary(cut + DRAWN).max(from);
-        (printable(&line[cut..end]), from - cut..to.min(end) - cut)
-    }
+/// The part of the first line of a problem that is drawn, and the span within it. Only this is given to
+/// the renderer, so that the cost does not grow with the file.
+fn drawn(text: &Text, problem: &Problem) -> (String, Range<usize>) {
+    let start = text.lines.get(problem.line - 1).copied().unwrap_or(0);
+    let next = text.lines.get(problem.line).copied().unwrap_or(text.text.len());
+    let line = text.text.get(start..next).unwrap_or_default().trim_end_matches(['\n', '\r']);
+    let from = (problem.span.start - start).min(line.len());
+    let to = (problem.span.end - start).clamp(from, line.len());
+    let cut = line.floor_char_boundary(from.saturating_sub(DRAWN / 2));
+    let end = line.floor_char_boundary(cut + DRAWN).max(from);
+    (printable(&line[cut..end]), from - cut..to.min(end) - cut)
 }
 
 /// How problems are drawn.

@@ -1,7 +1,9 @@
-//! The small languages inside values: durations, shares, paths, variable names. Each says what is
+//! The small languages inside values: durations, shares, paths, names of many kinds. Each says what is
 //! wrong in a sentence that starts with what was written.
 
 use std::time::Duration;
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 #[cfg(test)]
 mod tests;
@@ -148,5 +150,72 @@ pub fn param(text: &str) -> Result<(), String> {
         false => Err(format!(
             "{text:?} is no name of a param: letters, digits, underscores and hyphens, a letter first"
         )),
+    }
+}
+
+/// Reads the name of a time zone as the IANA's database has it, `Europe/Berlin`. The database is the one
+/// in this program, so that every machine reads a file alike.
+pub fn timezone(text: &str) -> Result<TimeZone, String> {
+    TimeZoneDatabase::bundled().get(text).map_err(|_| format!("unknown time zone {text:?}"))
+}
+
+/// The names of the time zones, for suggestions.
+pub fn timezones() -> Vec<String> {
+    TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect()
+}
+
+/// Checks a repository on GitHub, `owner/name`: exactly these two parts. The characters are those that
+/// GitHub allows for accounts and repositories.
+pub fn repository(text: &str) -> Result<(), String> {
+    let wrong = |why: &str| Err(format!("{text:?} is no repository on GitHub: {why}"));
+    let Some((owner, name)) = text.split_once('/').filter(|(_, name)| !name.contains('/')) else {
+        return wrong("it is written owner/name");
+    };
+    let plain = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    if !plain(owner, b"-_") || owner.len() > 100 {
+        return wrong("an owner has letters, digits and hyphens");
+    }
+    if !plain(name, b"-_.") || name.len() > 100 || matches!(name, "." | "..") {
+        return wrong("a name has letters, digits, hyphens, dots and underscores");
+    }
+    match name.strip_suffix(".git") {
+        Some(_) => wrong("its name is written without .git"),
+        None => Ok(()),
+    }
+}
+
+/// Reads `85` or `85.5`, per cent with at most two decimals, as hundredths of a per cent.
+pub fn per_cent(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} is no number from 0 to 100 with at most two decimals");
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 2 {
+        return Err(wrong());
+    }
+    let whole: u32 = whole.parse().map_err(|_| wrong())?;
+    let part: u32 = format!("{part:0<2}").parse().map_err(|_| wrong())?;
+    let hundredths = whole.checked_mul(100).and_then(|whole| whole.checked_add(part));
+    hundredths.filter(|hundredths| *hundredths <= 10_000).ok_or_else(wrong)
+}
+
+/// Checks a name that somebody acts under: letters, digits and `. _ - @ +`, at most 100 bytes. A colon would
+/// make it look like a policy.
+pub fn person(text: &str) -> Result<(), String> {
+    let plain = text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+'));
+    match plain && (1..=100).contains(&text.len()) {
+        true => Ok(()),
+        false => Err(format!("{text:?} is no name of a person: letters, digits and . _ - @ +")),
+    }
+}
+
+/// Checks an address that commits are made with.
+pub fn email(text: &str) -> Result<(), String> {
+    let parts = text.split_once('@').filter(|(user, host)| !user.is_empty() && !host.is_empty());
+    let plain = !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>'));
+    match parts.is_some_and(|(_, host)| !host.contains('@')) && plain && text.len() <= 254 {
+        true => Ok(()),
+        false => Err(format!("{text:?} is no email address")),
     }
 }

@@ -40,7 +40,7 @@ pub struct Node {
     height: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Value {
     Scalar(Scalar),
     List(Vec<Rc<Node>>),
@@ -48,13 +48,13 @@ pub enum Value {
     Map(Vec<Entry>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scalar {
     pub text: String,
     style: ScalarStyle,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     pub key: String,
     /// Where the key stands.
@@ -136,21 +136,81 @@ pub fn read(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
             .help("split it into several pipelines, or move long commands into scripts of the repository");
         return None;
     }
-    if let Some((at, bad)) = text.char_indices().find(|(_, c)| unreadable(*c)) {
-        let message = format!("the character U+{:04X} has no place in a text file", u32::from(bad));
-        problems.error(at..at + bad.len_utf8(), message);
+    let (body, skip) = body(text);
+    let root = read_at(body, skip, problems)?;
+    if root.is_null() {
+        problems.error(0..0, "the file is empty").help("`windlass reference` prints a whole one");
         return None;
     }
-    let (body, skip) = body(text);
-    build::Builder::new(body, skip, problems).build()
+    Some(root)
+}
+
+/// Reads one value of YAML whose text starts at this place of what `problems` is about. A text without a
+/// value is null.
+pub fn read_at(text: &str, start: usize, problems: &mut Problems) -> Option<Rc<Node>> {
+    if let Some((at, bad)) = text.char_indices().find(|(_, c)| unreadable(*c)) {
+        let message = format!("the character U+{:04X} has no place in a text file", u32::from(bad));
+        problems.error(start + at..start + at + bad.len_utf8(), message);
+        return None;
+    }
+    build::Builder::new(text, start, problems).build()
+}
+
+/// A value that stands in a tree instead of another.
+pub struct Put {
+    /// The keys that lead there, at least one. What is missing on the way is made.
+    pub path: Vec<String>,
+    /// Where the text is that says so.
+    pub at: Range<usize>,
+    pub value: Rc<Node>,
+}
+
+/// The tree with another value in one place. Unchanged where something on the way is no map: that is a
+/// mistake of its own.
+pub fn put(root: &Rc<Node>, put: &Put) -> Rc<Node> {
+    replaced(root, &put.path, put)
+}
+
+fn replaced(node: &Rc<Node>, path: &[String], put: &Put) -> Rc<Node> {
+    let Some((key, rest)) = path.split_first() else { return Rc::clone(&put.value) };
+    let Value::Map(entries) = &node.value else { return Rc::clone(node) };
+    let mut entries = entries.clone();
+    match entries.iter_mut().find(|entry| entry.key == *key) {
+        Some(entry) => {
+            entry.value = replaced(&entry.value, rest, put);
+            if rest.is_empty() {
+                entry.at = put.at.clone();
+            }
+        }
+        None => {
+            let nothing =
+                Rc::new(Node { at: put.at.clone(), value: Value::Map(Vec::new()), weight: 1, height: 1 });
+            entries.push(Entry {
+                key: key.clone(),
+                at: put.at.clone(),
+                value: replaced(&nothing, rest, put),
+            });
+        }
+    }
+    Rc::new(Node {
+        at: node.at.clone(),
+        value: Value::Map(entries),
+        weight: node.weight,
+        height: node.height,
+    })
 }
 
 /// Reads the values of a tree a second time, with `serde_yaml`. Worth its time only for a file in
 /// which nothing else is wrong; after a duplicate key the two would differ anyway.
 pub fn confirm(root: &Node, text: &str, problems: &mut Problems) {
     let (body, skip) = body(text);
-    if let Err((at, message)) = agree::check(root, body) {
-        let at = at.map_or(0, |at| at + skip);
+    confirm_at(root, body, skip, problems);
+}
+
+/// The same for what [`read_at`] gave.
+pub fn confirm_at(root: &Node, text: &str, start: usize, problems: &mut Problems) {
+    if let Err((at, message)) = agree::check(root, text) {
+        let at = at.map_or(start, |at| at + start);
         problems
             .error(at..at, message)
             .help("write it more plainly: quote the text, or indent with spaces only");

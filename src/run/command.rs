@@ -1,6 +1,8 @@
 //! PURE. What people may ask of a run, and what answers them.
 
-use super::event::{Actor, RunEvent};
+use super::approval::{Policy, approve};
+use super::event::{Actor, Edit, RunEvent};
+use super::replay::{self, Selection};
 use super::state::{Gate, RunState};
 use crate::ids::{EnvironmentName, ImageId, RunId};
 
@@ -8,15 +10,28 @@ use crate::ids::{EnvironmentName, ImageId, RunId};
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(tag = "act", rename_all = "snake_case")]
 pub enum Act {
-    Promote { environment: EnvironmentName },
-    Reject { environment: EnvironmentName, reason: String },
-    Cancel { reason: String },
+    Promote {
+        environment: EnvironmentName,
+    },
+    Reject {
+        environment: EnvironmentName,
+        reason: String,
+    },
+    Cancel {
+        reason: String,
+    },
+    /// New attempts of chosen stages, with these changes; an ended run goes on.
+    Replay {
+        selection: Selection,
+        #[serde(default)]
+        edits: Vec<Edit>,
+    },
 }
 
 /// Why it cannot be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("{0} has ended already: nothing of it can be changed any more")]
+    #[error("{0} has ended already: windlass replay {0} does stages of it again")]
     Ended(RunId),
     #[error("{0} is being cancelled")]
     Cancelling(RunId),
@@ -29,8 +44,17 @@ pub enum Refusal {
          look at what a promotion ships now, with windlass show {run}, then promote it again"
     )]
     Changed { run: RunId, environment: EnvironmentName },
+    #[error("{actor} may not promote to {environment}: {why}")]
+    NotAllowed { environment: EnvironmentName, actor: String, why: String },
+    #[error(
+        "{actor} has approved {run} for {environment} already; \
+         so many other people still have to: {missing}"
+    )]
+    Twice { run: RunId, environment: EnvironmentName, actor: String, missing: usize },
     #[error("the journal cannot be written now, so nothing was done: {0}")]
     Unwritable(String),
+    #[error(transparent)]
+    Replay(#[from] replay::Refusal),
     #[error("a reason is needed, so that whoever reads the history knows why: --reason \"…\"")]
     NoReason,
 }
@@ -43,15 +67,22 @@ pub fn is_outdated(state: &RunState, environment: &EnvironmentName, running: Opt
 }
 
 /// The events that carry it out; none where it is the case already.
-pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEvent>, Refusal> {
+pub fn carry_out(
+    state: &RunState,
+    act: &Act,
+    actor: &Actor,
+    policy: &Policy,
+) -> Result<Vec<RunEvent>, Refusal> {
     let actor = actor.clone();
     if let Act::Promote { environment } | Act::Reject { environment, .. } = act {
         known(state, environment)?;
     }
-    if state.ending.is_some() {
-        return Err(Refusal::Ended(state.id.clone()));
-    }
     match act {
+        Act::Replay { .. } if state.cancel.is_some() && state.ending.is_none() => {
+            Err(Refusal::Cancelling(state.id.clone()))
+        }
+        Act::Replay { selection, edits } => Ok(replay::carry_out(state, selection, edits, &actor)?),
+        _ if state.ending.is_some() => Err(Refusal::Ended(state.id.clone())),
         Act::Cancel { reason } => match state.cancel {
             Some(_) => Ok(Vec::new()),
             None => Ok(vec![RunEvent::CancelRequested { actor, reason: reason.clone() }]),
@@ -59,7 +90,7 @@ pub fn carry_out(state: &RunState, act: &Act, actor: &Actor) -> Result<Vec<RunEv
         _ if state.cancel.is_some() => Err(Refusal::Cancelling(state.id.clone())),
         Act::Promote { environment } => {
             at_gate(state, environment)?;
-            Ok(vec![RunEvent::Promoted { environment: environment.clone(), actor }])
+            Ok(vec![approve(state, environment, &actor, policy)?])
         }
         Act::Reject { environment, reason } => {
             if reason.trim().is_empty() {

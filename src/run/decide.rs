@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::approval::Rules;
 use super::event::{Actor, Cause, Ending, Failure, Inputs, RunEvent};
+use super::extent;
 use super::state::{Gate, Hold, Phase, RunState};
 use crate::ids::{Digest, EnvironmentName};
 use crate::pipeline::expression::{Context, StageContext};
@@ -34,8 +36,20 @@ pub struct Place {
     pub asks: Asks,
     /// Whether the service has a fleet there, which a run has to hold.
     pub has_fleet: bool,
-    /// Why the fleet cannot be held now, in one sentence: another run holds it.
-    pub held: Option<String>,
+    /// Why the run cannot enter now, as [`super::admission`] says.
+    pub held: Option<Held>,
+    /// Who may promote.
+    pub rules: Rules,
+}
+
+/// Why a run cannot enter an environment now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub kind: WaitKind,
+    /// One sentence, without a period.
+    pub reason: String,
+    /// Look again then.
+    pub until: Option<Timestamp>,
 }
 
 /// What an environment asks before a run enters it.
@@ -85,7 +99,7 @@ impl Waits {
         for i in state.ready() {
             let Some(environment) = &state.pipeline.stages[i].environment else { continue };
             if state.gates.get(environment).and_then(Gate::undecided).is_some() {
-                let wait = wait_for_promotion(state, environment);
+                let wait = wait_for_promotion(state, environment, None);
                 waits.stages.insert(i, wait);
             }
         }
@@ -143,7 +157,15 @@ pub fn decide(state: &RunState, facts: &Facts) -> Decision {
     }
     expire(state, facts, &mut decision);
     if let Some(cancel) = &state.cancel {
-        skip_what_has_not_started(state, &cancel.actor, &mut decision);
+        skip_what_has_not_started(state, &format!("{} cancelled the run", cancel.actor.name), &mut decision);
+    } else if let Some(superseded) = &state.superseded {
+        skip_what_has_not_started(state, &format!("{} superseded it", superseded.by), &mut decision);
+    } else if let Some((beyond, reason)) = extent::beyond(state) {
+        for i in beyond {
+            let stage = state.pipeline.stages[i].name.clone();
+            decision.events.push(RunEvent::StageSkipped { stage, reason: reason.clone() });
+        }
+        return decision;
     } else {
         retry(state, facts, &mut decision);
         for i in state.ready() {
@@ -175,11 +197,11 @@ fn expire(state: &RunState, facts: &Facts, decision: &mut Decision) {
     }
 }
 
-fn skip_what_has_not_started(state: &RunState, actor: &Actor, decision: &mut Decision) {
+fn skip_what_has_not_started(state: &RunState, reason: &str, decision: &mut Decision) {
     for (i, stage) in state.pipeline.stages.iter().enumerate() {
         if matches!(state.stages[i].phase, Phase::Pending | Phase::Retrying { .. }) {
-            let reason = format!("{} cancelled the run", actor.name);
-            decision.events.push(RunEvent::StageSkipped { stage: stage.name.clone(), reason });
+            let (stage, reason) = (stage.name.clone(), reason.to_owned());
+            decision.events.push(RunEvent::StageSkipped { stage, reason });
         }
     }
 }
@@ -226,12 +248,37 @@ fn start_plain(state: &RunState, facts: &Facts, decision: &mut Decision) {
     }
 }
 
-fn wait_for_promotion(state: &RunState, environment: &EnvironmentName) -> Wait {
-    let reason = format!(
-        "waiting for somebody to promote it to {environment}: windlass promote {} {environment}",
+/// `place` is `None` for whoever does not know the settings.
+fn wait_for_promotion(state: &RunState, environment: &EnvironmentName, place: Option<&Place>) -> Wait {
+    let gate = state.gates.get(environment);
+    let given = gate.map_or(0, |gate| gate.approvals.len());
+    let who = match place.map_or(1, |place| place.rules.count as usize) {
+        count @ 2.. => format!("{} more of {count} people", count.saturating_sub(given)),
+        _ => "somebody".to_owned(),
+    };
+    let mut reason = format!(
+        "waiting for {who} to promote it to {environment}: windlass promote {} {environment}",
         state.id
     );
+    if place.is_some_and(|place| !place.rules.automation) && state.origin.promote.covers(environment) {
+        reason
+            .push_str("; the settings want people to decide there, so a command line's word does not count");
+    }
+    if let (Some(Place { asks: Asks::Nothing, .. }), Some(why)) =
+        (place, gate.and_then(Gate::undecided).and_then(|ships| ships.note.as_ref()))
+    {
+        reason.push_str(&format!(" ({why})"));
+    }
     Wait { kind: WaitKind::Gate, reason }
+}
+
+/// Who decided on the environment before the run came there, so that nobody is waited for.
+fn decided_beforehand(state: &RunState, environment: &EnvironmentName, place: &Place) -> Option<Actor> {
+    if state.rolls_back_from().is_some() {
+        return Some(state.origin.actor.clone());
+    }
+    let covered = place.rules.automation && state.origin.promote.covers(environment);
+    covered.then(Actor::command_line_policy)
 }
 
 fn wait_for_slot(facts: &Facts) -> Wait {
@@ -261,13 +308,12 @@ fn consider(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) 
 fn admits(state: &RunState, facts: &Facts, i: usize) -> Result<Option<String>, Failure> {
     let (stage, _) = state.stage(i);
     let Some(condition) = &stage.condition else {
-        let blocked = state.graph.needs(i).iter().find_map(|need| {
-            let name = &state.pipeline.stages[*need].name;
-            match &state.stages[*need].phase {
-                Phase::Succeeded => None,
-                Phase::Skipped { .. } => Some(format!("{name} was skipped")),
-                Phase::Cancelled => Some(format!("{name} was cancelled")),
-                _ => Some(format!("{name} failed")),
+        let blocked = state.blocker(i).map(|blocker| {
+            let name = &state.pipeline.stages[blocker].name;
+            match &state.stages[blocker].phase {
+                Phase::Skipped { .. } => format!("{name} was skipped"),
+                Phase::Cancelled => format!("{name} was cancelled"),
+                _ => format!("{name} failed"),
             }
         });
         return Ok(blocked);
@@ -303,28 +349,33 @@ fn passes(
         refuse(state, i, failure, decision);
         return false;
     };
-    if place.asks == Asks::Promotion && gate.promoted.is_none() {
-        if gate.reached.is_none() {
+    // Also where nobody asks in general, but this run has to be decided on.
+    let asks = place.asks == Asks::Promotion || gate.reached.is_some();
+    let image = state.gate_image(gate).map(|image| image.id);
+    let shown = gate.shows(image.as_ref());
+    if asks && !(shown && gate.promoted.is_some()) {
+        if !shown {
             decision.survey.push((environment.clone(), i));
             let reason = format!("waiting to know what a promotion to {environment} would ship");
             decision.wait(i, WaitKind::Survey, reason);
             return false;
         }
-        if state.origin.promote.covers(environment) {
-            // Decided beforehand, by whoever started the run: there is nobody to wait for.
-            let promoted =
-                RunEvent::Promoted { environment: environment.clone(), actor: Actor::command_line_policy() };
+        if let Some(actor) = decided_beforehand(state, environment, place) {
+            let promoted = RunEvent::Promoted { environment: environment.clone(), actor };
             if !decision.events.contains(&promoted) {
                 decision.events.push(promoted);
             }
             return false;
         }
-        decision.waits.stages.insert(i, wait_for_promotion(state, environment));
+        decision.waits.stages.insert(i, wait_for_promotion(state, environment, Some(place)));
         return false;
     }
     let asked = decision.enter.iter().any(|(other, _)| other == environment);
     match &place.held {
-        Some(reason) if place.has_fleet => decision.wait(i, WaitKind::Gate, reason.clone()),
+        Some(held) => {
+            held.until.into_iter().for_each(|until| decision.wake_by(until));
+            decision.wait(i, held.kind, held.reason.clone());
+        }
         _ if asked => {}
         _ => decision.enter.push((environment.clone(), i)),
     }
@@ -363,12 +414,15 @@ fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
 }
 
 fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<Inputs, Failure> {
-    if stage.env.is_empty() {
+    if stage.env.is_empty() && state.stages[i].env.is_empty() {
         return Ok(Inputs::default());
     }
     let context = context(state, facts.places, i);
-    let mut env = BTreeMap::new();
+    let mut env = state.stages[i].env.clone();
     for (name, template) in &stage.env {
+        if env.contains_key(name) {
+            continue;
+        }
         let value = template.evaluate(&context).map_err(|error| {
             Failure::task(format!("env {name} of {} cannot be evaluated: {error}", stage.name))
         })?;
@@ -398,6 +452,7 @@ fn end(state: &RunState, decision: &mut Decision) {
         return;
     }
     let ending = match (&state.cancel, state.has_failed()) {
+        _ if state.superseded.is_some() => Ending::Superseded,
         (Some(_), _) => Ending::Cancelled,
         (None, true) => Ending::Failed,
         (None, false) => Ending::Succeeded,
@@ -410,7 +465,8 @@ fn end(state: &RunState, decision: &mut Decision) {
 /// always decides the same.
 fn backoff(state: &RunState, i: usize) -> Duration {
     let attempt = state.attempt_number(i);
-    let base = Duration::from_secs(1 << attempt.saturating_sub(1).min(6)).min(Duration::from_secs(60));
+    let base =
+        Duration::from_secs(1 << state.attempts_now(i).saturating_sub(1).min(6)).min(Duration::from_secs(60));
     let digest = Digest::of(state.attempt_id(i, attempt).key().as_str().as_bytes());
     let spread = u32::from_str_radix(&digest.as_str()[..4], 16).unwrap_or(0);
     base / 2 + base * spread / 0xffff
@@ -429,7 +485,7 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
         context.commit.insert("author".into(), commit.author.clone());
         context.commit.insert("message".into(), commit.message.clone());
     }
-    context.params = state.origin.params.clone();
+    context.params = state.params.clone();
     for ancestor in state.graph.ancestors(i).iter() {
         let status = match state.stages[ancestor].phase {
             Phase::Succeeded => "succeeded",
@@ -442,7 +498,7 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
         let name = state.pipeline.stages[ancestor].name.clone();
         context.stages.insert(name, StageContext { status: status.to_owned(), outputs });
     }
-    context.success = state.graph.needs(i).iter().all(|need| state.stages[*need].phase == Phase::Succeeded);
+    context.success = state.blocker(i).is_none();
     if let Some(environment) = &stage.environment {
         context.environment.insert("name".into(), environment.to_string());
         if let Some(place) = places.get(environment) {

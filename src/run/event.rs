@@ -331,7 +331,7 @@ pub enum Ending {
 }
 
 /// Something that a replay changes in the inputs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum Edit {
     /// `params.NAME=VALUE`

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::environment::Lock;
 use super::event::{Actor, FleetEvent, Image, Release, RolloutEnd};
-use crate::ids::{ImageId, Key, RunId, StageName};
+use crate::ids::{ImageId, Key, PipelineName, RunId, StageName};
 
 /// Everything recorded of a fleet. What its instances do right now is observed, not recorded.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,18 @@ pub struct Quarantine {
     pub actor: Actor,
     pub reason: String,
     pub at: Timestamp,
+}
+
+impl Quarantine {
+    /// What is said to whoever wants to use the image of `service`.
+    pub fn refusal(&self, service: &PipelineName) -> String {
+        let Self { name, actor, reason, at } = self;
+        format!(
+            "{name} is in quarantine since {at:.0}, put there by {} ({reason}); \
+             to allow it again: windlass lift {service} {name} --reason …",
+            actor.name
+        )
+    }
 }
 
 /// A rollout as it was started.
@@ -131,6 +143,14 @@ impl FleetState {
             }
             FleetEvent::Unlocked { .. } => self.lock = None,
         }
+    }
+
+    /// What a rollback goes back to: the newest of what it ran that is another image, and one that
+    /// nobody put in quarantine.
+    pub fn previous(&self, quarantined: impl Fn(&ImageId) -> bool) -> Option<&Deployed> {
+        let current = &self.current.as_ref()?.image.id;
+        let mut before = self.history.iter().rev().map(|before| (before, &before.image.id));
+        before.find(|(_, image)| *image != current && !quarantined(image)).map(|(before, _)| before)
     }
 
     /// Whether a rollout was started and its end is not recorded.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::event::{Cause, Failure, Inputs, RunEvent};
+use super::replay::Replay;
 use super::state::{
-    AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState,
+    AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState, Superseded,
 };
 use crate::ids::{EnvironmentName, StageName};
 use crate::pipeline::graph::Graph;
-use crate::pipeline::model::RetryOn;
+use crate::pipeline::model::{Kind, RetryOn};
 
 /// An event that cannot follow what happened before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,12 @@ impl AttemptState {
     }
 }
 
+impl StageState {
+    fn new() -> Self {
+        Self { phase: Phase::Pending, attempts: Vec::new(), before: 0, env: BTreeMap::new() }
+    }
+}
+
 impl RunState {
     /// The state after the journal's first event.
     pub fn begin(at: Timestamp, first: &RunEvent) -> Result<Self, Illegal> {
@@ -64,9 +71,11 @@ impl RunState {
                 let gate = gates.entry(environment.clone()).or_insert_with(|| Gate {
                     stages: Vec::new(),
                     reached: None,
+                    approvals: Vec::new(),
                     promoted: None,
                     rejected: None,
                     hold: Hold::NotYet,
+                    spent: false,
                 });
                 gate.stages.push(i);
             }
@@ -74,13 +83,16 @@ impl RunState {
         let mut state = Self {
             id: run.clone(),
             origin: Arc::new((**origin).clone()),
-            stages: vec![StageState { phase: Phase::Pending, attempts: Vec::new() }; count],
+            params: origin.params.clone(),
+            stages: vec![StageState::new(); count],
             pipeline: Arc::new(pipeline),
             graph: Arc::new(graph),
             names: Arc::new(names),
             gates,
             cancel: None,
+            superseded: None,
             ending: None,
+            replays: Vec::new(),
             sequence: 1,
             created_at: at,
             updated_at: at,
@@ -92,14 +104,13 @@ impl RunState {
         Ok(state)
     }
 
-    /// All that the stage needs has ended.
-    fn becomes_ready(&mut self, i: usize) {
+    /// All that comes before the stage has ended.
+    pub(super) fn becomes_ready(&mut self, i: usize) {
         let stage = &self.pipeline.stages[i];
-        let succeeded = |need: &usize| self.stages[*need].phase == Phase::Succeeded;
         let plain = stage.kind.takes_slot()
             && stage.condition.is_none()
             && stage.environment.is_none()
-            && self.graph.needs(i).iter().all(succeeded);
+            && self.blocker(i).is_none();
         match plain {
             true => self.index.plain.insert(i),
             false => self.index.ready.insert(i),
@@ -119,7 +130,7 @@ impl RunState {
 
     /// Takes in one more event. On an error the state is as it was.
     pub fn apply(&mut self, at: Timestamp, event: &RunEvent) -> Result<(), Illegal> {
-        if self.ending.is_some() {
+        if self.ending.is_some() && !matches!(event, RunEvent::Replayed { .. }) {
             return Err(Illegal::Ended);
         }
         self.transition(at, event)?;
@@ -191,6 +202,7 @@ impl RunState {
                 attempt.finished_at = Some(at);
                 attempt.end = Some(Ok((**outcome).clone()));
                 let i = self.find(stage)?;
+                self.spend_promotion(i);
                 self.move_to(i, Phase::Succeeded);
             }
             RunEvent::AttemptFailed { stage, attempt, failure } => {
@@ -225,12 +237,18 @@ impl RunState {
             }
             RunEvent::GateReached { environment, shipment, .. } => {
                 let gate = self.gate("gate_reached", environment)?;
+                let image = shipment.image.as_ref().map(|image| &image.id);
+                if gate.rejected.is_none() && gate.hold == Hold::NotYet && !gate.shows(image) {
+                    // What was promoted was another image.
+                    gate.ask_again();
+                }
                 if gate.promoted.is_some() || gate.rejected.is_some() {
                     return Err(order("gate_reached", environment, "it was decided already"));
                 }
                 // Looked at again: what runs there has changed, and so has what a promotion ships.
                 let since = gate.reached.as_ref().map_or(at, |(since, _)| *since);
                 gate.reached = Some((since, shipment.clone()));
+                gate.approvals.clear();
             }
             RunEvent::Promoted { environment, actor } => {
                 let gate = self.open_gate("promoted", environment)?;
@@ -267,14 +285,21 @@ impl RunState {
                     self.cancel = Some(Cancel { actor: actor.clone(), reason: reason.clone(), at });
                 }
             }
-            RunEvent::Approved { environment, .. } => {
-                self.open_gate("approved", environment)?;
+            RunEvent::Approved { environment, actor } => {
+                let gate = self.open_gate("approved", environment)?;
+                gate.approvals.push((at, actor.clone()));
             }
-            RunEvent::Superseded { .. } => {
-                return Err(order("superseded", &self.id, "this version does not know it"));
+            RunEvent::Superseded { by, reason } => {
+                let inside = self.gates.values().any(|gate| gate.hold == Hold::Held);
+                if inside || !self.index.running.is_empty() || self.cancel.is_some() {
+                    return Err(order("superseded", &self.id, "something of it is under way"));
+                }
+                self.superseded = Some(Superseded { by: by.clone(), reason: reason.clone(), at });
             }
-            RunEvent::Replayed { .. } => {
-                return Err(order("replayed", &self.id, "this version does not know it"));
+            RunEvent::Replayed { actor, request, stages, edits } => {
+                let (actor, request) = (actor.clone(), request.clone());
+                let (stages, edits) = (stages.clone(), edits.clone());
+                self.replay(Replay { at, actor, request, stages, edits })?;
             }
             RunEvent::Reported { stage, attempt, report } => {
                 let attempt = self.running_attempt("reported", stage, *attempt)?;
@@ -326,6 +351,17 @@ impl RunState {
         }
     }
 
+    /// Notes that what a promotion let through has succeeded.
+    fn spend_promotion(&mut self, i: usize) {
+        let deploys = |i: usize| matches!(self.pipeline.stages[i].kind, Kind::Deploy);
+        let Some(environment) = &self.pipeline.stages[i].environment else { return };
+        if let Some(gate) = self.gates.get_mut(environment)
+            && (deploys(i) || !gate.stages.iter().any(|other| deploys(*other)))
+        {
+            gate.spent = true;
+        }
+    }
+
     /// Moves a stage to a phase and keeps the indexes true.
     fn move_to(&mut self, i: usize, phase: Phase) {
         let was_final = self.stages[i].phase.is_final();
@@ -339,17 +375,33 @@ impl RunState {
             Phase::Failed => self.index.failed = true,
             _ => {}
         }
-        if phase.is_final() && !was_final {
+        let is_final = phase.is_final();
+        self.stages[i].phase = phase;
+        if is_final && !was_final {
             self.index.open -= 1;
-            let graph = self.graph.clone();
+            self.settle(i);
+        }
+    }
+
+    /// A stage is settled when it and all before it has ended: tells that to those that come next. After
+    /// a replay a stage may have succeeded long before one that it needs.
+    fn settle(&mut self, i: usize) {
+        let graph = self.graph.clone();
+        let mut next = vec![i];
+        while let Some(i) = next.pop() {
+            if self.index.unmet[i] > 0 {
+                continue;
+            }
             for dependent in graph.dependents(i) {
                 self.index.unmet[*dependent] -= 1;
-                if self.index.unmet[*dependent] == 0 && self.stages[*dependent].phase == Phase::Pending {
-                    self.becomes_ready(*dependent);
+                match &self.stages[*dependent].phase {
+                    _ if self.index.unmet[*dependent] > 0 => {}
+                    Phase::Pending => self.becomes_ready(*dependent),
+                    phase if phase.is_final() => next.push(*dependent),
+                    _ => {}
                 }
             }
         }
-        self.stages[i].phase = phase;
     }
 
     fn find(&self, stage: &StageName) -> Result<usize, Illegal> {
@@ -415,6 +467,7 @@ impl RunState {
             return Err(order(event, stage, "the stage is not about to start it"));
         }
         state.attempts.push(attempt);
+        self.index.started = true;
         Ok(i)
     }
 
@@ -437,7 +490,7 @@ impl RunState {
             Cause::Timeout => retry.on.contains(&RetryOn::Timeout),
             Cause::Cancelled | Cause::Policy => false,
         };
-        named && self.stages[i].attempts.len() < retry.attempts as usize
+        named && self.attempts_now(i) < retry.attempts
     }
 }
 

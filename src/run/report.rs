@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What the reports of one attempt say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<Tests>,
@@ -15,7 +15,7 @@ pub struct Report {
 }
 
 /// The test cases of all JUnit files together.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Tests {
     pub files: u32,
     pub passed: u32,
@@ -32,7 +32,7 @@ pub struct Tests {
     pub slowest: Vec<SlowTest>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TestFailure {
     pub suite: String,
     pub name: String,
@@ -43,7 +43,7 @@ pub struct TestFailure {
     pub place: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SlowTest {
     pub suite: String,
     pub name: String,
@@ -51,7 +51,7 @@ pub struct SlowTest {
 }
 
 /// Lines that tests ran through, of all files together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Coverage {
     pub lines: u64,
     pub covered: u64,

@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment};
+use super::event::{Actor, Artifact, Ending, Failure, Image, Inputs, Origin, Outcome, Shipment, Trigger};
+use super::replay::Replay;
 use super::report::Report;
 use crate::ids::{AttemptId, CommitSha, EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::graph::Graph;
-use crate::pipeline::model::{Pipeline, Stage};
+use crate::pipeline::model::{Kind, Pipeline, Stage};
 
 /// Everything known of a run.
 #[derive(Debug, Clone)]
 pub struct RunState {
     pub id: RunId,
     pub origin: Arc<Origin>,
+    /// The origin's, as replays have edited them since.
+    pub params: BTreeMap<String, String>,
+    /// As replays have edited it; names, needs and environments are those of the origin's.
     pub pipeline: Arc<Pipeline>,
     pub graph: Arc<Graph>,
     pub(super) names: Arc<HashMap<StageName, usize>>,
@@ -25,7 +29,10 @@ pub struct RunState {
     /// The environments that stages name.
     pub gates: BTreeMap<EnvironmentName, Gate>,
     pub cancel: Option<Cancel>,
+    pub superseded: Option<Superseded>,
     pub ending: Option<Ending>,
+    /// The oldest first.
+    pub replays: Vec<Replay>,
     /// Of the last event.
     pub sequence: u64,
     pub created_at: Timestamp,
@@ -36,9 +43,9 @@ pub struct RunState {
 /// What `decide` looks at, kept up to date so that it never walks all stages.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Indexes {
-    /// Needs that have not ended yet, by stage.
+    /// Needs that have not ended yet, or that come after one that has not, by stage.
     pub unmet: Vec<u32>,
-    /// Pending stages whose needs have all ended, but for the plain ones.
+    /// Pending stages before which all has ended, but for the plain ones.
     pub ready: BTreeSet<usize>,
     /// Of these, the ones that need nothing but a slot.
     pub plain: BTreeSet<usize>,
@@ -47,11 +54,21 @@ pub(super) struct Indexes {
     /// Stages that have not ended.
     pub open: usize,
     pub failed: bool,
+    /// Whether any attempt was ever recorded.
+    pub started: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct Cancel {
     pub actor: Actor,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// A newer run took its place.
+#[derive(Debug, Clone)]
+pub struct Superseded {
+    pub by: RunId,
     pub reason: String,
     pub at: Timestamp,
 }
@@ -63,9 +80,14 @@ pub struct Gate {
     pub stages: Vec<usize>,
     /// When it asked for a promotion, and what that would ship.
     pub reached: Option<(Timestamp, Box<Shipment>)>,
+    /// Who said yes where more than one has to, but for the last one.
+    pub approvals: Vec<(Timestamp, Actor)>,
     pub promoted: Option<(Timestamp, Actor)>,
     pub rejected: Option<(Timestamp, Actor, String)>,
     pub hold: Hold,
+    /// A rollout that the promotion let through has succeeded: a replay asks for another one. Where
+    /// no stage is a deploy, any stage's success counts.
+    pub spent: bool,
 }
 
 impl Gate {
@@ -73,6 +95,21 @@ impl Gate {
     pub fn undecided(&self) -> Option<&Shipment> {
         let open = self.promoted.is_none() && self.rejected.is_none();
         self.reached.as_ref().filter(|_| open).map(|(_, shipment)| &**shipment)
+    }
+
+    /// Whether what it shows, or showed when somebody decided, is this image.
+    pub fn shows(&self, image: Option<&ImageId>) -> bool {
+        let shown = self.reached.as_ref().map(|(_, shipment)| shipment.image.as_ref().map(|i| &i.id));
+        shown.is_some_and(|shown| shown == image)
+    }
+
+    /// Nobody has decided, and nobody knows yet what there is to decide on.
+    pub(super) fn ask_again(&mut self) {
+        self.reached = None;
+        self.approvals.clear();
+        self.promoted = None;
+        self.rejected = None;
+        self.spent = false;
     }
 }
 
@@ -87,7 +124,12 @@ pub enum Hold {
 #[derive(Debug, Clone)]
 pub struct StageState {
     pub phase: Phase,
+    /// All of them, also those before a replay.
     pub attempts: Vec<AttemptState>,
+    /// How many of them were made before the last replay of the stage: retries count from there.
+    pub before: u32,
+    /// Edited by replays: wins over what the pipeline says.
+    pub env: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +200,11 @@ impl RunState {
         self.index.plain.contains(&i)
     }
 
+    /// Whether all that stage `i` needs has ended, and it has not started.
+    pub fn is_ready(&self, i: usize) -> bool {
+        self.index.ready.contains(&i) || self.is_plain(i)
+    }
+
     /// The other pending stages whose needs have all ended.
     pub fn ready(&self) -> impl Iterator<Item = usize> + '_ {
         self.index.ready.iter().copied()
@@ -176,6 +223,19 @@ impl RunState {
     /// How many stages have not ended.
     pub fn open(&self) -> usize {
         self.index.open
+    }
+
+    /// Whether anything of it was ever tried.
+    pub fn has_started(&self) -> bool {
+        self.index.started
+    }
+
+    /// What a run that takes a fleet back is to take it back from.
+    pub fn rolls_back_from(&self) -> Option<&ImageId> {
+        match &self.origin.trigger {
+            Trigger::Rollback { from, .. } => Some(from),
+            _ => None,
+        }
     }
 
     /// Whether a stage has failed for good.
@@ -217,13 +277,56 @@ impl RunState {
         outcomes.flat_map(|outcome| outcome.artifacts.iter().cloned()).collect()
     }
 
-    /// The one image among the stage's ancestors.
+    /// The one image among the stage's ancestors; in a rollback the one it was started with.
     pub fn ancestor_image(&self, i: usize) -> Option<Image> {
-        self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a)).find_map(|o| o.image.clone())
+        let baked =
+            self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a)).find_map(|o| o.image.clone());
+        baked.or_else(|| self.origin.image.clone().filter(|_| self.rolls_back_from().is_some()))
     }
 
-    /// Whether an ancestor of the stage certified the image.
+    /// The image that a promotion to the environment lets in: that of its first deploy, or of its
+    /// first stage where none is one.
+    pub fn gate_image(&self, gate: &Gate) -> Option<Image> {
+        let deploys = |i: &&usize| matches!(self.pipeline.stages[**i].kind, Kind::Deploy);
+        let stage = gate.stages.iter().find(deploys).or(gate.stages.first())?;
+        self.ancestor_image(*stage)
+    }
+
+    /// The stage because of which this one does not run: a need that has ended without success, or one
+    /// that a need came after. A stage that succeeded before what it needs was replayed, and failed, is
+    /// as good as skipped, unless its `if` says for itself when it runs.
+    pub fn blocker(&self, i: usize) -> Option<usize> {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![i];
+        while let Some(i) = next.pop() {
+            for need in self.graph.needs(i) {
+                match &self.stages[*need].phase {
+                    Phase::Succeeded => {
+                        // Without a replay, all that a success needs has succeeded before it.
+                        let own_word = self.pipeline.stages[*need].condition.is_some();
+                        if !self.replays.is_empty() && !own_word && seen.insert(*need) {
+                            next.push(*need);
+                        }
+                    }
+                    phase if phase.is_final() => return Some(*need),
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    /// Attempts of the stage since its last replay.
+    pub fn attempts_now(&self, i: usize) -> u32 {
+        self.attempt_number(i) - self.stages[i].before
+    }
+
+    /// Whether an ancestor of the stage certified the image. One that a rollback goes back to went in
+    /// under the rules before.
     pub fn is_certified(&self, i: usize, image: &ImageId) -> bool {
+        if self.rolls_back_from().is_some() {
+            return self.origin.image.as_ref().is_some_and(|own| own.id == *image);
+        }
         let mut outcomes = self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a));
         outcomes.any(|outcome| outcome.certified.as_ref() == Some(image))
     }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::approval::Policy;
 use super::decide::{Wait, WaitKind, Waits};
-use super::event::{Cause, Ending, Image, Shipment};
+use super::event::{Cause, Ending, Failure, Image, Shipment};
+use super::replay::Replay;
 use super::state::{AttemptState, Phase, RunState, StepPhase};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
 use crate::pipeline::model::{Kind, Stage};
@@ -135,6 +137,7 @@ pub struct RunView {
     pub actor: String,
     /// Whether a credential proved who the actor is.
     pub actor_verified: bool,
+    /// As replays have edited them.
     pub params: BTreeMap<String, String>,
     /// Why nothing moves, in one sentence; `null` while something runs.
     pub waiting_for: Option<String>,
@@ -142,8 +145,28 @@ pub struct RunView {
     pub finished_at: Option<Timestamp>,
     /// Who cancelled it, and why.
     pub cancelled_by: Option<String>,
+    /// The newer run that took its place.
+    #[serde(default)]
+    pub superseded_by: Option<RunId>,
     pub stages: Vec<StageView>,
     pub gates: Vec<GateView>,
+    /// The oldest first.
+    #[serde(default)]
+    pub replays: Vec<ReplayView>,
+}
+
+/// Stages that were done again, and what was changed for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplayView {
+    pub at: Timestamp,
+    pub actor: String,
+    /// Whether a credential proved who the actor is.
+    pub actor_verified: bool,
+    /// As it was asked for: `--failed`, `--from build`.
+    pub request: String,
+    pub stages: Vec<StageName>,
+    /// `params.flavour=fancy`
+    pub edits: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -153,8 +176,9 @@ pub struct StageView {
     pub needs: Vec<StageName>,
     pub environment: Option<EnvironmentName>,
     pub status: StageStatus,
-    /// The number of the attempt that is shown, 0 before the first.
+    /// The number of the attempt that is shown; 0 before the first, and before the first of a replay.
     pub attempt: u32,
+    /// How many there were, those before a replay too.
     pub attempts: u32,
     pub waiting_for: Option<String>,
     /// Why it failed, as a word and as a sentence; for a skipped stage the sentence alone.
@@ -166,6 +190,21 @@ pub struct StageView {
     pub outputs: BTreeMap<String, String>,
     pub artifacts: BTreeMap<String, String>,
     pub image: Option<Image>,
+    /// Every attempt, the oldest first.
+    #[serde(default)]
+    pub history: Vec<AttemptView>,
+}
+
+/// One try of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AttemptView {
+    pub attempt: u32,
+    pub status: StageStatus,
+    pub cause: Option<Cause>,
+    pub reason: Option<String>,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub steps: Vec<StepView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -191,6 +230,37 @@ pub struct GateView {
     pub actor: Option<String>,
     pub reason: Option<String>,
     pub ships: Shipment,
+    /// Who said yes so far, where more than one has to, but for the last one.
+    #[serde(default)]
+    pub approvals: Vec<ApprovalView>,
+    /// How many different people have to say yes.
+    #[serde(default = "one")]
+    pub approvals_needed: u32,
+    /// Each of them has one of these roles; empty: anybody may.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Somebody's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApprovalView {
+    pub actor: String,
+    pub at: Timestamp,
+}
+
+impl RunView {
+    /// Fills in what the settings ask at the gates, which no journal knows.
+    pub fn apply_policy(&mut self, policy: &Policy) {
+        for gate in &mut self.gates {
+            let rules = policy.rules(&gate.environment);
+            gate.approvals_needed = rules.count;
+            gate.roles = rules.roles.into_iter().collect();
+        }
+    }
 }
 
 /// Draws the run. `waits` is what `decide` said last; a run that nobody drives has none.
@@ -210,7 +280,7 @@ pub fn view(state: &RunState, waits: &Waits) -> RunView {
         status,
         actor: state.origin.actor.name.clone(),
         actor_verified: state.origin.actor.verified,
-        params: state.origin.params.clone(),
+        params: state.params.clone(),
         waiting_for: (status == Status::Waiting || status == Status::Queued)
             .then(|| waits.first().map(|wait| wait.reason.clone()))
             .flatten(),
@@ -220,8 +290,10 @@ pub fn view(state: &RunState, waits: &Waits) -> RunView {
             "" => cancel.actor.name.clone(),
             reason => format!("{}: {reason}", cancel.actor.name),
         }),
+        superseded_by: state.superseded.as_ref().map(|superseded| superseded.by.clone()),
         stages: (0..state.stages.len()).map(|i| stage_view(state, waits, i)).collect(),
         gates: gates(state),
+        replays: state.replays.iter().map(replay_view).collect(),
     }
 }
 
@@ -268,8 +340,10 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
         (Phase::Cancelled, _) => StageStatus::Cancelled,
         (Phase::Skipped { .. }, _) => StageStatus::Skipped,
     };
-    let attempt = stage_state.attempts.last();
-    let failure = attempt.and_then(|attempt| attempt.end.as_ref()).and_then(|end| end.as_ref().err());
+    // A stage that has to be done again has nothing to show yet: what it did before is its history.
+    let ahead = matches!(stage_state.phase, Phase::Pending | Phase::Skipped { .. });
+    let attempt = stage_state.attempts.last().filter(|_| !ahead);
+    let failure = attempt.and_then(failure_of);
     let outcome = state.outcome(i);
     let reason = match &stage_state.phase {
         Phase::Skipped { reason } => Some(reason.clone()),
@@ -281,7 +355,7 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
         needs: stage.needs.clone(),
         environment: stage.environment.clone(),
         status,
-        attempt: state.attempt_number(i),
+        attempt: attempt.map_or(0, |_| state.attempt_number(i)),
         attempts: state.attempt_number(i),
         waiting_for: wait.map(|wait| wait.reason.clone()),
         cause: failure.map(|failure| failure.cause),
@@ -296,6 +370,43 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
             })
             .unwrap_or_default(),
         image: outcome.and_then(|outcome| outcome.image.clone()),
+        history: (1..)
+            .zip(&stage_state.attempts)
+            .map(|(n, attempt)| attempt_view(stage, n, attempt))
+            .collect(),
+    }
+}
+
+fn failure_of(attempt: &AttemptState) -> Option<&Failure> {
+    attempt.end.as_ref()?.as_ref().err()
+}
+
+fn attempt_view(stage: &Stage, number: u32, attempt: &AttemptState) -> AttemptView {
+    let failure = failure_of(attempt);
+    AttemptView {
+        attempt: number,
+        status: match (&attempt.end, failure) {
+            (None, _) => StageStatus::Running,
+            (Some(_), None) => StageStatus::Succeeded,
+            (Some(_), Some(Failure { cause: Cause::Cancelled, .. })) => StageStatus::Cancelled,
+            (Some(_), Some(_)) => StageStatus::Failed,
+        },
+        cause: failure.map(|failure| failure.cause),
+        reason: failure.map(|failure| failure.message.clone()),
+        started_at: attempt.started_at,
+        finished_at: attempt.finished_at,
+        steps: steps(stage, Some(attempt), attempt.end.is_some()),
+    }
+}
+
+fn replay_view(replay: &Replay) -> ReplayView {
+    ReplayView {
+        at: replay.at,
+        actor: replay.actor.name.clone(),
+        actor_verified: replay.actor.verified,
+        request: replay.request.clone(),
+        stages: replay.stages.clone(),
+        edits: replay.edits.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -355,6 +466,13 @@ fn gates(state: &RunState) -> Vec<GateView> {
             actor: by.map(|(_, actor)| actor.name.clone()),
             reason,
             ships: (**ships).clone(),
+            approvals: gate
+                .approvals
+                .iter()
+                .map(|(at, by)| ApprovalView { actor: by.name.clone(), at: *at })
+                .collect(),
+            approvals_needed: one(),
+            roles: Vec::new(),
         });
     }
     gates

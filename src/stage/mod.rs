@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::config::Settings;
-use crate::ids::AttemptId;
+use crate::ids::{AttemptId, StageName};
 use crate::pipeline::model::{self, Pipeline};
 use crate::run::event::{Artifact, Failure, Image, Inputs, Origin, Outcome};
 use crate::run::state::StepState;
@@ -61,6 +61,8 @@ pub struct Work {
     pub artifacts: Vec<Artifact>,
     /// The one image among the stage's ancestors.
     pub image: Option<Image>,
+    /// The ancestor that deployed to the stage's environment.
+    pub deployed: Option<StageName>,
     /// Whether an ancestor certified that image.
     pub certified: bool,
     /// Whether an ancestor is a checkout.

@@ -71,22 +71,25 @@ impl Script {
         Ok(Outcome { outputs, artifacts, ..Outcome::default() })
     }
 
-    /// The address of the fleet that the stage's environment names. What runs there has to be this
-    /// run's image: a test of something else says nothing.
+    /// The address of the fleet that the stage's environment names. Where an ancestor deployed to it,
+    /// what runs there has to be this run's image: a test of something else says nothing.
     async fn environment_url(&self, work: &Work) -> Result<Option<String>, Failure> {
         let Some(environment) = &work.stage().environment else { return Ok(None) };
         let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
         let Some((listener, _)) = super::deploy::fleet_settings(&work.settings, &id) else { return Ok(None) };
-        if let Some(image) = &work.image {
+        if let (Some(image), Some(deploy)) = (&work.image, &work.deployed) {
             let fleet = load_fleet(self.store.as_ref(), &id)
                 .await
                 .map_err(|error| Failure::infrastructure(error.to_string()))?;
             let running = fleet.current.as_ref().map(|current| &current.image.id);
             if running != Some(&image.id) {
-                let runs = running.map_or("nothing".to_owned(), ToString::to_string);
+                let runs = fleet.current.as_ref().map_or("nothing".to_owned(), |current| {
+                    format!("{} ({})", current.image.name, current.image.id)
+                });
                 return Err(Failure::policy(format!(
-                    "{id} runs {runs}, not this run's image {}: deploy it there again before it is tested",
-                    image.id
+                    "{id} runs {runs}, not this run's image {} ({}): \
+                     windlass replay {} --from {deploy} deploys it there again and goes on from there",
+                    image.name, image.id, work.id.run
                 )));
             }
         }

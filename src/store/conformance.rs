@@ -10,6 +10,10 @@ use super::{Append, Error, Event, FleetRow, NewRun, Row, RunFilter, RunRow, Stor
 use crate::ids::{FleetId, PipelineName, RunId, StreamId};
 use crate::run::event::{Actor, Commit, Ending, FleetEvent, Origin, RunEvent};
 
+mod inbox;
+
+pub use inbox::new_delivery;
+
 /// Holds a store to its contract; panics where it breaks it.
 ///
 /// `open` opens the store of the given name, an empty one the first time. Opening the same name
@@ -30,6 +34,7 @@ pub async fn exercise(open: impl AsyncFn(&str) -> Arc<dyn Store>) {
     times_are_kept_to_the_microsecond(&*open("times").await).await;
     of_two_who_race_one_wins(&open("race").await, &open("race").await).await;
     many_who_write_at_once_all_succeed(&open("many").await, &open("many").await).await;
+    inbox::exercise(&open).await;
 
     let store = open("reopened").await;
     let left = leave_something(&*store).await;

@@ -5,9 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use super::{Append, Error, FleetRow, NewRun, Recorded, RunFilter, RunRow, Store};
-use crate::ids::{RunId, StreamId};
+use super::{
+    Append, Delivery, DeliveryFilter, DeliveryKey, Error, FleetRow, Inbox, NewDelivery, NewRun, Receipt,
+    Recorded, RunFilter, RunRow, Settlement, Store,
+};
+use crate::ids::{PipelineName, RunId, StreamId};
 
 /// What is asked of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,11 +21,15 @@ pub enum Operation {
     Read,
     Runs,
     Fleets,
+    /// Something is written to the inbox.
+    WriteInbox,
+    /// Something is read from the inbox.
+    ReadInbox,
 }
 
 impl Operation {
     pub fn writes(self) -> bool {
-        matches!(self, Self::CreateRun | Self::Append)
+        matches!(self, Self::CreateRun | Self::Append | Self::WriteInbox)
     }
 }
 
@@ -167,6 +175,41 @@ impl Store for Faulty {
 
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
         self.pass(Operation::Fleets, || self.inner.fleets()).await
+    }
+}
+
+#[async_trait]
+impl Inbox for Faulty {
+    async fn deliver(&self, new: NewDelivery) -> Result<Receipt, Error> {
+        self.pass(Operation::WriteInbox, || self.inner.deliver(new.clone())).await
+    }
+
+    async fn delivery(&self, id: &str) -> Result<Option<Delivery>, Error> {
+        self.pass(Operation::ReadInbox, || self.inner.delivery(id)).await
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Error> {
+        self.pass(Operation::ReadInbox, || self.inner.deliveries(filter)).await
+    }
+
+    async fn pending_deliveries(&self) -> Result<Vec<DeliveryKey>, Error> {
+        self.pass(Operation::ReadInbox, || self.inner.pending_deliveries()).await
+    }
+
+    async fn settle_delivery(&self, key: &DeliveryKey, settlement: Settlement) -> Result<(), Error> {
+        self.pass(Operation::WriteInbox, || self.inner.settle_delivery(key, settlement.clone())).await
+    }
+
+    async fn drop_bodies(&self, before: Timestamp) -> Result<(), Error> {
+        self.pass(Operation::WriteInbox, || self.inner.drop_bodies(before)).await
+    }
+
+    async fn schedule_mark(&self, pipeline: &PipelineName) -> Result<Option<Timestamp>, Error> {
+        self.pass(Operation::ReadInbox, || self.inner.schedule_mark(pipeline)).await
+    }
+
+    async fn mark_schedule(&self, pipeline: &PipelineName, until: Timestamp) -> Result<(), Error> {
+        self.pass(Operation::WriteInbox, || self.inner.mark_schedule(pipeline, until)).await
     }
 }
 

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use super::{Append, Error, FleetRow, NewRun, Recorded, Row, RunFilter, RunRow, Store, kept};
+use super::{
+    Append, Delivery, DeliveryFilter, DeliveryKey, DeliveryStatus, Error, FleetRow, Inbox, NewDelivery,
+    NewRun, Receipt, Recorded, Row, RunFilter, RunRow, Settlement, Store, kept,
+};
 use crate::ids::{FleetId, PipelineName, RunId, StreamId};
 
 #[derive(Debug, Default)]
@@ -20,6 +24,9 @@ struct State {
     fleets: BTreeMap<FleetId, FleetRow>,
     numbers: HashMap<PipelineName, u64>,
     triggers: HashMap<String, RunId>,
+    /// In the order in which they were received.
+    deliveries: Vec<Delivery>,
+    marks: HashMap<PipelineName, Timestamp>,
 }
 
 impl Memory {
@@ -119,6 +126,65 @@ impl Store for Memory {
 
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
         Ok(self.state().fleets.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Inbox for Memory {
+    async fn deliver(&self, new: NewDelivery) -> Result<Receipt, Error> {
+        let mut state = self.state();
+        if state.deliveries.iter().any(|delivery| delivery.key == new.key) {
+            return Ok(Receipt::Known);
+        }
+        state.deliveries.push(Delivery {
+            key: new.key,
+            event: new.event,
+            received_at: kept(new.received_at),
+            body: Some(new.body),
+            settlement: Settlement { status: DeliveryStatus::Pending, reason: None, runs: Vec::new() },
+        });
+        Ok(Receipt::New)
+    }
+
+    async fn delivery(&self, id: &str) -> Result<Option<Delivery>, Error> {
+        Ok(self.state().deliveries.iter().find(|delivery| delivery.key.id == id).cloned())
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Error> {
+        let wanted = |found: &&Delivery| filter.status.is_none_or(|status| found.settlement.status == status);
+        let state = self.state();
+        let found = state.deliveries.iter().rev().filter(wanted).take(filter.limit() as usize);
+        Ok(found.map(|delivery| Delivery { body: None, ..delivery.clone() }).collect())
+    }
+
+    async fn pending_deliveries(&self) -> Result<Vec<DeliveryKey>, Error> {
+        let pending = |found: &&Delivery| found.settlement.status == DeliveryStatus::Pending;
+        Ok(self.state().deliveries.iter().filter(pending).map(|delivery| delivery.key.clone()).collect())
+    }
+
+    async fn settle_delivery(&self, key: &DeliveryKey, settlement: Settlement) -> Result<(), Error> {
+        let mut state = self.state();
+        let found = state.deliveries.iter_mut().find(|delivery| delivery.key == *key);
+        found.ok_or_else(|| Error::NoDelivery(key.id.clone()))?.settlement = settlement;
+        Ok(())
+    }
+
+    async fn drop_bodies(&self, before: Timestamp) -> Result<(), Error> {
+        for delivery in &mut self.state().deliveries {
+            if delivery.settlement.status != DeliveryStatus::Pending && delivery.received_at < kept(before) {
+                delivery.body = None;
+            }
+        }
+        Ok(())
+    }
+
+    async fn schedule_mark(&self, pipeline: &PipelineName) -> Result<Option<Timestamp>, Error> {
+        Ok(self.state().marks.get(pipeline).copied())
+    }
+
+    async fn mark_schedule(&self, pipeline: &PipelineName, until: Timestamp) -> Result<(), Error> {
+        self.state().marks.insert(pipeline.clone(), kept(until));
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 //! - Order is promised within a journal only. Times are kept to the microsecond.
 //! - The list tables (runs, fleets) are written in the same transaction as the events that change
 //!   them, and can be rebuilt from the journals.
+//! - Deliveries are taken in once, durably; see [`inbox`].
 //! - Nothing here assumes that all who use the store are one process.
 //!
 //! Deliberately absent: folding. The store keeps what happened; [`crate::run`] knows what it means.
@@ -21,8 +22,13 @@ use crate::run::event::{EnvironmentEvent, FleetEvent, Origin, RunEvent};
 pub mod conformance;
 pub mod fault;
 pub mod hold;
+pub mod inbox;
 pub mod memory;
 pub mod sqlite;
+
+pub use inbox::{
+    Delivery, DeliveryFilter, DeliveryKey, DeliveryStatus, Inbox, NewDelivery, Receipt, Settlement,
+};
 
 /// An event of any kind of journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +196,8 @@ pub enum Error {
     Conflict { stream: StreamId, expected: u64, actual: u64 },
     #[error("there is no {0}")]
     NotFound(StreamId),
+    #[error("there is no delivery {0}: `windlass deliveries` lists those there are")]
+    NoDelivery(String),
     /// The caller is wrong: this can never be written, and nothing was.
     #[error("{stream} does not take {message}")]
     Illegal { stream: StreamId, message: &'static str },
@@ -210,9 +218,9 @@ pub enum Error {
     Failed { path: String, message: String },
 }
 
-/// Keeps journals. See the module for what is promised.
+/// Keeps journals, and what came in. See the module for what is promised.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Inbox {
     /// Creates a run: allocates its number and writes [`RunEvent::Created`] as its first event, in
     /// one transaction. With a trigger key that was used before, answers that run and writes nothing.
     async fn create_run(&self, new: NewRun) -> Result<RunId, Error>;

@@ -12,5 +12,6 @@ mod documents;
 mod faults;
 mod gates;
 mod rollouts;
+mod server;
 mod support;
 mod swaps;

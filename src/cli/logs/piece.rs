@@ -64,11 +64,15 @@ impl Which {
     /// attempt as many are looked for as the newest one has steps.
     pub fn pieces(&self, view: &RunView, data: Option<&Path>) -> Vec<Piece> {
         let wanted = |stage: &&StageView| self.stage.as_ref().is_none_or(|name| stage.name == *name);
-        view.stages.iter().filter(wanted).flat_map(|stage| self.of_stage(&view.run, stage, data)).collect()
+        let over = view.status.is_final();
+        let stages = view.stages.iter().filter(wanted);
+        stages.flat_map(|stage| self.of_stage(&view.run, over, stage, data)).collect()
     }
 
-    fn of_stage(&self, run: &RunId, stage: &StageView, data: Option<&Path>) -> Vec<Piece> {
-        let attempt = self.attempt.unwrap_or(stage.attempt);
+    fn of_stage(&self, run: &RunId, over: bool, stage: &StageView, data: Option<&Path>) -> Vec<Piece> {
+        // A stage that was to be done again and never was has only what it did before.
+        let newest = if over && stage.attempt == 0 { stage.attempts } else { stage.attempt };
+        let attempt = self.attempt.unwrap_or(newest);
         let id = AttemptId { run: run.clone(), stage: stage.name.clone(), attempt };
         let mut pieces = Vec::new();
         for number in 1.. {

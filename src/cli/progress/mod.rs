@@ -109,7 +109,8 @@ impl Progress {
 
 /// How the run ended, in one line, with the command that tells more.
 pub fn ending(view: &RunView, place: &str) -> String {
-    let took = text::between(view.created_at, view.finished_at.unwrap_or_else(Timestamp::now));
+    let begun = view.replays.last().map_or(view.created_at, |replay| replay.at);
+    let took = text::between(begun, view.finished_at.unwrap_or_else(Timestamp::now));
     let run = &view.run;
     let style = text::run_look(view.status).style.bold();
     match view.status {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cli::shipment;
-use crate::cli::text::{between, clean, clock};
+use crate::cli::text::{self, between, clean, clock};
 use crate::run::view::{GateView, RunView, StageStatus, StageView, StepStatus};
 
 /// What happened between two views of a run, in the order of time. `place` is added to commands.
@@ -12,9 +12,15 @@ pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &s
     if before.is_none() {
         news.push((view.created_at, begins(view)));
     }
+    let known = before.map_or(0, |before| before.replays.len());
+    for replay in view.replays.iter().skip(known) {
+        news.push((replay.at, format!("replayed by {}", text::replay(replay))));
+    }
     for gate in &view.gates {
         let old = old_gate(before, gate);
-        if gate.status != "waiting" && old.is_none_or(|old| old.status != gate.status) {
+        if gate.status != "waiting"
+            && old.is_none_or(|old| (&old.status, old.decided_at) != (&gate.status, gate.decided_at))
+        {
             // Before whatever came of it.
             news.push((gate.reached_at, decided(gate)));
         }
@@ -46,7 +52,7 @@ fn begins(view: &RunView) -> String {
 pub fn gates(before: Option<&RunView>, view: &RunView, place: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for gate in view.gates.iter().filter(|gate| gate.status == "waiting" && !view.status.is_final()) {
-        if old_gate(before, gate).is_some() {
+        if old_gate(before, gate).is_some_and(|old| old.reached_at == gate.reached_at) {
             continue;
         }
         let (run, environment) = (&view.run, &gate.environment);

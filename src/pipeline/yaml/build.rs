@@ -34,7 +34,7 @@ enum Content {
 
 pub(super) struct Builder<'a> {
     text: &'a str,
-    /// What is added to every place: the byte order mark.
+    /// What is added to every place: what comes before the text.
     skip: usize,
     places: Places,
     problems: &'a mut Problems,
@@ -58,7 +58,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The tree, unless the text is no YAML or beyond a limit.
+    /// The tree, unless the text is no YAML or beyond a limit. Without a document it is null.
     pub(super) fn build(mut self) -> Option<Rc<Node>> {
         let mut parser = Parser::new_from_str(self.text);
         let mut documents = 0;
@@ -83,12 +83,10 @@ impl<'a> Builder<'a> {
                 event => self.event(event, at)?,
             }
         }
-        let empty = self.root.as_ref().is_none_or(|root| root.is_null());
-        if empty {
-            self.problems.error(0..0, "the file is empty").help("`windlass reference` prints a whole one");
-            return None;
-        }
-        self.root
+        Some(self.root.unwrap_or_else(|| {
+            let value = Value::Scalar(Scalar { text: String::new(), style: ScalarStyle::Plain });
+            Rc::new(Node { at: self.skip..self.skip, value, weight: 1, height: 0 })
+        }))
     }
 
     /// `None`: reading is over.

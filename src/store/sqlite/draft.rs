@@ -1,19 +1,47 @@
 //! What one transaction is going to write: requests are checked one after the other against what is
 //! known to stand in the store, and those that are admitted are collected. No database here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::ids::{FleetId, PipelineName, RunId, StreamId};
 use crate::run::event::FORMAT;
-use crate::store::{Append, Error, Event, FleetRow, NewRun, Row, RunRow};
+use crate::store::{
+    Append, DeliveryKey, Error, Event, FleetRow, NewDelivery, NewRun, Receipt, Row, RunRow, Settlement,
+};
 
 /// What a caller wants written, all of it or nothing.
 #[derive(Debug)]
 pub enum Request {
     Create(Box<NewRun>),
     Append(Vec<Encoded>),
+    Deliver(Box<Received>),
+    Settle(Box<(DeliveryKey, Settlement)>),
+    DropBodies { before: Timestamp },
+    Mark { pipeline: PipelineName, until: Timestamp },
+}
+
+/// A delivery whose body is hexadecimal digits already: a text that holds any bytes.
+#[derive(Debug)]
+pub struct Received {
+    new: NewDelivery,
+    body: String,
+}
+
+impl Received {
+    pub fn new(mut new: NewDelivery) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |half: u8| char::from(DIGITS[usize::from(half & 0xf)]);
+        let body = std::mem::take(&mut new.body);
+        let mut digits = String::with_capacity(body.len() * 2);
+        for byte in body {
+            digits.push(digit(byte >> 4));
+            digits.push(digit(byte));
+        }
+        Self { new, body: digits }
+    }
 }
 
 /// An append whose events are text already: encoding is the caller's work, not the writer's.
@@ -38,13 +66,15 @@ impl Request {
         match self {
             Self::Create(new) => new.origin.pipeline.len(),
             Self::Append(batch) => batch.iter().flat_map(|append| &append.payloads).map(String::len).sum(),
+            Self::Deliver(received) => received.body.len(),
+            Self::Settle(_) | Self::DropBodies { .. } | Self::Mark { .. } => 0,
         }
     }
 
     pub fn streams(&self) -> impl Iterator<Item = &StreamId> {
         let batch = match self {
-            Self::Create(_) => &[],
             Self::Append(batch) => batch.as_slice(),
+            _ => &[],
         };
         batch.iter().map(|encoded| &encoded.append.stream)
     }
@@ -52,7 +82,15 @@ impl Request {
     pub fn creates(&self) -> Option<&NewRun> {
         match self {
             Self::Create(new) => Some(new),
-            Self::Append(_) => None,
+            _ => None,
+        }
+    }
+
+    pub fn delivery(&self) -> Option<&DeliveryKey> {
+        match self {
+            Self::Deliver(received) => Some(&received.new.key),
+            Self::Settle(settled) => Some(&settled.0),
+            _ => None,
         }
     }
 }
@@ -62,6 +100,7 @@ impl Request {
 pub enum Done {
     Created(RunId),
     Appended,
+    Delivered(Receipt),
 }
 
 /// What stands in the store and what the draft adds to it.
@@ -75,14 +114,33 @@ pub struct Draft {
     fleets: BTreeMap<FleetId, FleetRow>,
     new_numbers: BTreeMap<PipelineName, u64>,
     new_triggers: BTreeMap<String, RunId>,
+    /// Deliveries that are there.
+    pub known: HashSet<DeliveryKey>,
+    deliveries: Vec<DeliveryRow>,
+    settled: Vec<SettledRow>,
+    marks: BTreeMap<PipelineName, i64>,
+    /// Bodies of settled deliveries that are older go, in microseconds.
+    bodies_before: Option<i64>,
 }
+
+/// source, id, event, received at, body
+type DeliveryRow = (String, String, String, i64, String);
+
+/// source, id, status, reason, runs
+type SettledRow = (String, String, &'static str, Option<String>, String);
 
 /// stream, sequence, format, at, payload
 type EventRow = (StreamId, u64, u32, i64, String);
 
 impl Draft {
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.runs.is_empty() && self.fleets.is_empty()
+        self.events.is_empty()
+            && self.runs.is_empty()
+            && self.fleets.is_empty()
+            && self.deliveries.is_empty()
+            && self.settled.is_empty()
+            && self.marks.is_empty()
+            && self.bodies_before.is_none()
     }
 
     /// Adds all of the request, or nothing and says why.
@@ -90,7 +148,39 @@ impl Draft {
         match request {
             Request::Create(new) => self.create(new).map(Done::Created),
             Request::Append(batch) => self.append(batch).map(|()| Done::Appended),
+            Request::Deliver(received) => Ok(Done::Delivered(self.deliver(received))),
+            Request::Settle(settled) => self.settle(&settled.0, &settled.1).map(|()| Done::Appended),
+            Request::DropBodies { before } => {
+                self.bodies_before = self.bodies_before.max(Some(before.as_microsecond()));
+                Ok(Done::Appended)
+            }
+            Request::Mark { pipeline, until } => {
+                self.marks.insert(pipeline.clone(), until.as_microsecond());
+                Ok(Done::Appended)
+            }
         }
+    }
+
+    fn deliver(&mut self, received: &Received) -> Receipt {
+        let NewDelivery { key, event, received_at, .. } = &received.new;
+        if !self.known.insert(key.clone()) {
+            return Receipt::Known;
+        }
+        let DeliveryKey { source, id } = key.clone();
+        let at = received_at.as_microsecond();
+        self.deliveries.push((source, id, event.clone(), at, received.body.clone()));
+        Receipt::New
+    }
+
+    fn settle(&mut self, key: &DeliveryKey, settlement: &Settlement) -> Result<(), Error> {
+        if !self.known.contains(key) {
+            return Err(Error::NoDelivery(key.id.clone()));
+        }
+        let DeliveryKey { source, id } = key.clone();
+        let runs: Vec<String> = settlement.runs.iter().map(RunId::to_string).collect();
+        let runs = serde_json::Value::from(runs).to_string();
+        self.settled.push((source, id, settlement.status.as_str(), settlement.reason.clone(), runs));
+        Ok(())
     }
 
     fn create(&mut self, new: &NewRun) -> Result<RunId, Error> {
@@ -148,6 +238,10 @@ impl Draft {
             fleets: serde_json::to_string(&fleets)?,
             numbers: serde_json::to_string(&self.new_numbers.iter().collect::<Vec<_>>())?,
             triggers: serde_json::to_string(&self.new_triggers.iter().collect::<Vec<_>>())?,
+            deliveries: serde_json::to_string(&self.deliveries)?,
+            settled: serde_json::to_string(&self.settled)?,
+            marks: serde_json::to_string(&self.marks.iter().collect::<Vec<_>>())?,
+            bodies_before: self.bodies_before,
         })
     }
 }
@@ -158,6 +252,10 @@ pub struct Rows {
     pub fleets: String,
     pub numbers: String,
     pub triggers: String,
+    pub deliveries: String,
+    pub settled: String,
+    pub marks: String,
+    pub bodies_before: Option<i64>,
 }
 
 fn run_row(row: &RunRow) -> impl Serialize {

@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::task::JoinHandle;
 
-use self::draft::{Done, Encoded, Request};
+use self::draft::{Done, Encoded, Received, Request};
 use self::error::{failed, understand};
 use self::writer::Writer;
-use super::{Append, Error, FleetRow, NewRun, Recorded, Row, RunFilter, RunRow, Store};
-use crate::ids::{RunId, StreamId};
+use super::{
+    Append, Delivery, DeliveryFilter, DeliveryKey, Error, FleetRow, Inbox, NewDelivery, NewRun, Receipt,
+    Recorded, Row, RunFilter, RunRow, Settlement, Store,
+};
+use crate::ids::{PipelineName, RunId, StreamId};
 
 mod draft;
 mod error;
@@ -131,6 +135,10 @@ impl Sqlite {
         }
     }
 
+    fn confused(&self) -> Error {
+        failed(&self.path, "it answered something else")
+    }
+
     async fn write(&self, request: Request) -> Result<Done, Error> {
         let writer = lock(&self.writer).clone();
         match writer {
@@ -158,7 +166,7 @@ impl Store for Sqlite {
     async fn create_run(&self, new: NewRun) -> Result<RunId, Error> {
         match self.write(Request::Create(Box::new(new))).await? {
             Done::Created(run) => Ok(run),
-            Done::Appended => Err(failed(&self.path, "it answered something else")),
+            _ => Err(self.confused()),
         }
     }
 
@@ -177,5 +185,43 @@ impl Store for Sqlite {
 
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
         read::fleets(&self.path, &self.readers).await
+    }
+}
+
+#[async_trait]
+impl Inbox for Sqlite {
+    async fn deliver(&self, new: NewDelivery) -> Result<Receipt, Error> {
+        match self.write(Request::Deliver(Box::new(Received::new(new)))).await? {
+            Done::Delivered(receipt) => Ok(receipt),
+            _ => Err(self.confused()),
+        }
+    }
+
+    async fn delivery(&self, id: &str) -> Result<Option<Delivery>, Error> {
+        read::delivery(&self.path, &self.readers, id).await
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Error> {
+        read::deliveries(&self.path, &self.readers, filter).await
+    }
+
+    async fn pending_deliveries(&self) -> Result<Vec<DeliveryKey>, Error> {
+        read::pending_deliveries(&self.path, &self.readers).await
+    }
+
+    async fn settle_delivery(&self, key: &DeliveryKey, settlement: Settlement) -> Result<(), Error> {
+        self.write(Request::Settle(Box::new((key.clone(), settlement)))).await.map(drop)
+    }
+
+    async fn drop_bodies(&self, before: Timestamp) -> Result<(), Error> {
+        self.write(Request::DropBodies { before }).await.map(drop)
+    }
+
+    async fn schedule_mark(&self, pipeline: &PipelineName) -> Result<Option<Timestamp>, Error> {
+        read::schedule_mark(&self.path, &self.readers, pipeline).await
+    }
+
+    async fn mark_schedule(&self, pipeline: &PipelineName, until: Timestamp) -> Result<(), Error> {
+        self.write(Request::Mark { pipeline: pipeline.clone(), until }).await.map(drop)
     }
 }

@@ -7,9 +7,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool, query};
 
 use super::error::{damaged, understand};
-use crate::ids::{FleetId, RunId, StreamId};
+use crate::ids::{FleetId, PipelineName, RunId, StreamId};
 use crate::run::event::FORMAT;
-use crate::store::{Error, Event, FleetRow, Recorded, RunFilter, RunRow};
+use crate::store::{
+    Delivery, DeliveryFilter, DeliveryKey, DeliveryStatus, Error, Event, FleetRow, Recorded, RunFilter,
+    RunRow, Settlement,
+};
 
 /// Readers beside each other. A page of the lists needs one for milliseconds.
 pub const READERS: u32 = 4;
@@ -144,6 +147,80 @@ fn fleet(row: &Fields<'_>) -> Result<FleetRow, Error> {
     })
 }
 
+pub async fn delivery(path: &Path, readers: &SqlitePool, id: &str) -> Result<Option<Delivery>, Error> {
+    let row = query(
+        "SELECT source, id, event, received_at, status, reason, runs, body FROM deliveries WHERE id = $1",
+    )
+    .bind(id)
+    .fetch_optional(readers)
+    .await
+    .map_err(|error| understand(path, error))?;
+    let Some(row) = row else { return Ok(None) };
+    let row = Fields { path, row: &row };
+    Ok(Some(Delivery { body: row.bytes(7)?, ..received(&row)? }))
+}
+
+pub async fn deliveries(
+    path: &Path,
+    readers: &SqlitePool,
+    filter: &DeliveryFilter,
+) -> Result<Vec<Delivery>, Error> {
+    let mut text = "SELECT source, id, event, received_at, status, reason, runs FROM deliveries".to_owned();
+    if filter.status.is_some() {
+        text.push_str(" WHERE status = $1");
+    }
+    text.push_str(" ORDER BY position DESC LIMIT $2");
+    let rows = query(AssertSqlSafe(text))
+        .bind(filter.status.map(DeliveryStatus::as_str))
+        .bind(filter.limit())
+        .fetch_all(readers)
+        .await
+        .map_err(|error| understand(path, error))?;
+    rows.iter().map(|row| received(&Fields { path, row })).collect()
+}
+
+pub async fn pending_deliveries(path: &Path, readers: &SqlitePool) -> Result<Vec<DeliveryKey>, Error> {
+    let rows = query("SELECT source, id FROM deliveries WHERE status = 'pending' ORDER BY position")
+        .fetch_all(readers)
+        .await
+        .map_err(|error| understand(path, error))?;
+    rows.iter().map(|row| key(&Fields { path, row })).collect()
+}
+
+fn key(row: &Fields<'_>) -> Result<DeliveryKey, Error> {
+    Ok(DeliveryKey { source: row.text(0)?.to_owned(), id: row.text(1)?.to_owned() })
+}
+
+fn received(row: &Fields<'_>) -> Result<Delivery, Error> {
+    let word = row.text(4)?;
+    let status = DeliveryStatus::ALL.into_iter().find(|status| status.as_str() == word);
+    let runs = serde_json::from_str(row.text(6)?).map_err(|_| row.wrong(6, "a list of runs"))?;
+    Ok(Delivery {
+        key: key(row)?,
+        event: row.text(2)?.to_owned(),
+        received_at: row.time(3)?,
+        body: None,
+        settlement: Settlement {
+            status: status.ok_or_else(|| row.wrong(4, "a status"))?,
+            reason: row.optional(5)?.map(str::to_owned),
+            runs,
+        },
+    })
+}
+
+pub async fn schedule_mark(
+    path: &Path,
+    readers: &SqlitePool,
+    pipeline: &PipelineName,
+) -> Result<Option<Timestamp>, Error> {
+    let row = query("SELECT considered_until FROM schedules WHERE pipeline = $1")
+        .bind(pipeline.as_str())
+        .fetch_optional(readers)
+        .await
+        .map_err(|error| understand(path, error))?;
+    row.map(|row| Fields { path, row: &row }.time(0)).transpose()
+}
+
 /// A row whose columns are what they should be, or the store is damaged.
 struct Fields<'a> {
     path: &'a Path,
@@ -173,6 +250,10 @@ impl<'a> Fields<'a> {
 
     fn optional(&self, column: usize) -> Result<Option<&'a str>, Error> {
         self.row.try_get(column).map_err(|_| self.wrong(column, "a text"))
+    }
+
+    fn bytes(&self, column: usize) -> Result<Option<Vec<u8>>, Error> {
+        self.row.try_get(column).map_err(|_| self.wrong(column, "bytes"))
     }
 
     fn parsed<T: std::str::FromStr>(&self, column: usize) -> Result<T, Error> {

@@ -14,7 +14,7 @@ use crate::store::Error;
 
 /// What turns format `n` into format `n + 1`, from format 0, the empty file.
 const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_environments.sql")];
+    [include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_server.sql")];
 
 /// The format that this program writes.
 pub const FORMAT: i64 = MIGRATIONS.len() as i64;

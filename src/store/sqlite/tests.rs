@@ -67,6 +67,17 @@ async fn all_who_wait_share_a_commit() {
 }
 
 #[tokio::test]
+async fn webhooks_share_a_commit_too() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(root.path()).await.unwrap();
+    let before = commits(root.path());
+    let deliveries = (0..100).map(|n| store.deliver(conformance::new_delivery(&format!("{}", n / 2), 0)));
+    let receipts = join_all(deliveries).await;
+    let new = receipts.iter().filter(|receipt| matches!(receipt, Ok(Receipt::New))).count();
+    assert_eq!((receipts.len(), new, commits(root.path())), (100, 50, before + 1));
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_written_disturbs_no_other() {
     let root = tempfile::tempdir().unwrap();
     let store = Sqlite::open(root.path()).await.unwrap();
@@ -203,10 +214,10 @@ async fn reading_only_neither_creates_nor_writes() {
 #[tokio::test]
 async fn files_that_are_not_ours_are_left_alone() {
     type Expected = fn(&Error) -> bool;
-    let newer: Expected = |e| matches!(e, Error::Newer { found: 2, known: schema::FORMAT, .. });
+    let newer: Expected = |e| matches!(e, Error::Newer { found: 3, known: schema::FORMAT, .. });
     let damaged: Expected = |e| matches!(e, Error::Damaged { .. });
     let cases: [(&str, Expected); 3] = [
-        ("PRAGMA application_id = 0x57494E44; PRAGMA user_version = 2; CREATE TABLE new (x)", newer),
+        ("PRAGMA application_id = 0x57494E44; PRAGMA user_version = 3; CREATE TABLE new (x)", newer),
         ("CREATE TABLE recipes (name)", damaged),
         ("PRAGMA application_id = 7; PRAGMA user_version = 1", damaged),
     ];
@@ -274,6 +285,8 @@ async fn the_tables_hold_the_invariants() {
         "UPDATE runs SET ended = 2",
         "UPDATE runs SET commit_sha = 'main'",
         "INSERT INTO runs VALUES (9, 'storefront', 9, 'queued', 0, NULL, 'grace', NULL, 0, 0)",
+        "INSERT INTO deliveries VALUES (NULL, 'github', 'a', 'push', 0, 'lost', NULL, '[]', NULL)",
+        "INSERT INTO deliveries VALUES (NULL, '', 'a', 'push', 0, 'pending', NULL, '[]', NULL)",
     ] {
         assert!(tamper(root.path(), forbidden).await.is_err(), "{forbidden}");
     }
@@ -331,16 +344,13 @@ fn says_all(read: &Value, stored: &Value) -> bool {
     }
 }
 
-#[tokio::test]
-async fn a_store_of_format_1_is_read_for_ever() {
-    let root = tempfile::tempdir().unwrap();
-    tamper(root.path(), include_str!("../../../tests/data/store-format-1.sql")).await.unwrap();
-    let store = Sqlite::open(root.path()).await.unwrap();
+/// Sees that these journals are read as they are stored, and answers which kinds of event they have.
+async fn kinds_read(directory: &Path, store: &Sqlite, streams: &[&str]) -> HashSet<String> {
     let mut kinds = HashSet::new();
-    for name in ["run:storefront/1", "fleet:production/storefront"] {
+    for name in streams {
         let stream: StreamId = name.parse().unwrap();
         let journal = store.read(&stream, 0).await.unwrap();
-        let stored = payloads(root.path(), name).await;
+        let stored = payloads(directory, name).await;
         assert_eq!(journal.len(), stored.len());
         for (recorded, stored) in journal.iter().zip(&stored) {
             let read = match &recorded.event {
@@ -350,16 +360,26 @@ async fn a_store_of_format_1_is_read_for_ever() {
             };
             let read = read.unwrap();
             assert!(says_all(&read, stored), "{stored} was read as {read}");
-            kinds.insert(format!("{name} {}", read["type"]));
-        }
-        let started = "2026-11-21T14:00:00Z".parse().unwrap();
-        assert_eq!(journal[0].at, started);
-        if let Event::Fleet(first) = &journal[0].event {
-            let run: RunId = "storefront/1".parse().unwrap();
-            assert_eq!(*first, FleetEvent::Held { service: run.pipeline.clone(), run });
+            let (kind, _) = name.split_once(':').unwrap();
+            kinds.insert(format!("{kind} {}", read["type"]));
         }
     }
+    kinds
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_is_read_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    tamper(root.path(), include_str!("../../../tests/data/store-format-1.sql")).await.unwrap();
+    let store = Sqlite::open(root.path()).await.unwrap();
+    let streams = ["run:storefront/1", "fleet:production/storefront"];
+    let kinds = kinds_read(root.path(), &store, &streams).await;
     assert_eq!(kinds.len(), 18 + 5, "every kind of event of format 1 is in the file");
+    let journal = store.read(&streams[1].parse().unwrap(), 0).await.unwrap();
+    let started = "2026-11-21T14:00:00Z".parse().unwrap();
+    assert_eq!(journal[0].at, started);
+    let run: RunId = "storefront/1".parse().unwrap();
+    assert_eq!(journal[0].event, Event::Fleet(FleetEvent::Held { service: run.pipeline.clone(), run }));
 
     let runs = store.runs(&RunFilter::default()).await.unwrap();
     assert_eq!(runs[0].status, "cancelled");
@@ -367,6 +387,34 @@ async fn a_store_of_format_1_is_read_for_ever() {
     let again = NewRun { trigger_key: Some("push 1".to_owned()), ..new_run("storefront", 0) };
     assert_eq!(store.create_run(again).await.unwrap(), runs[0].run);
     assert_eq!(store.create_run(new_run("storefront", 0)).await.unwrap().number, 2);
+    assert_eq!(store.deliveries(&DeliveryFilter::default()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_is_read_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    tamper(root.path(), include_str!("../../../tests/data/store-format-2.sql")).await.unwrap();
+    let store = Sqlite::open(root.path()).await.unwrap();
+    let streams = [
+        "run:storefront/1",
+        "run:storefront/2",
+        "run:storefront/3",
+        "run:storefront/4",
+        "fleet:production/storefront",
+        "environment:production",
+    ];
+    let kinds = kinds_read(root.path(), &store, &streams).await;
+    assert_eq!(kinds.len(), 23 + 9 + 2, "every kind of event of format 2 is in the file");
+
+    let deliveries = store.deliveries(&DeliveryFilter::default()).await.unwrap();
+    let statuses: Vec<_> = deliveries.iter().map(|found| found.settlement.status.as_str()).collect();
+    assert_eq!(statuses, ["pending", "failed", "ignored", "handled"]);
+    assert_eq!(deliveries[3].settlement.runs, ["storefront/1".parse().unwrap()]);
+    let pending = store.pending_deliveries().await.unwrap();
+    let body = store.delivery(&pending[0].id).await.unwrap().unwrap().body;
+    assert_eq!((pending.len(), body), (1, Some(vec![0xff, 0])));
+    let marked = store.schedule_mark(&"storefront".parse().unwrap()).await.unwrap();
+    assert_eq!(marked, Some("2026-11-22T05:00:00Z".parse().unwrap()));
 }
 
 async fn payloads(directory: &Path, stream: &str) -> Vec<Value> {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::draft::{Done, Draft, Request};
 use super::error::{blames_content, damaged, failed, understand};
 use super::schema;
-use crate::store::Error;
+use crate::store::{DeliveryKey, Error};
 
 /// Requests that may wait before callers do. More than the most that share a transaction.
 const QUEUE: usize = 1024;
@@ -28,7 +28,7 @@ const SHARED_BYTES: usize = 4 * 1024 * 1024;
 // Statements take their rows as JSON arrays: a text that never changes is prepared once, and a
 // transaction costs two messages to the connection's thread, however much it writes.
 
-/// $1 streams, $2 pipelines, $3 trigger keys.
+/// $1 streams, $2 pipelines, $3 trigger keys, $4 deliveries.
 const BEGIN: &str = "BEGIN IMMEDIATE;
 SELECT 0, value, (SELECT max(sequence) FROM events WHERE stream = value), NULL
   FROM json_each($1)
@@ -37,9 +37,13 @@ SELECT 1, value, (SELECT last FROM numbers WHERE pipeline = value), NULL
   FROM json_each($2)
 UNION ALL
 SELECT 2, value, NULL, (SELECT run FROM triggers WHERE key = value)
-  FROM json_each($3)";
+  FROM json_each($3)
+UNION ALL
+SELECT 3, value, (SELECT 1 FROM deliveries WHERE id = value->>1 AND source = value->>0), NULL
+  FROM json_each($4)";
 
-/// $1 events, $2 runs, $3 fleets, $4 numbers, $5 trigger keys.
+/// $1 events, $2 runs, $3 fleets, $4 numbers, $5 trigger keys, $6 deliveries, $7 what came of some,
+/// $8 marks of schedules, $9 how old a body may be.
 const COMMIT: &str = "
 INSERT INTO events (stream, sequence, format, at, payload)
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each($1);
@@ -65,6 +69,18 @@ INSERT INTO numbers (pipeline, last) SELECT value->>0, value->>1 FROM json_each(
 ON CONFLICT DO UPDATE SET last = excluded.last;
 
 INSERT INTO triggers (key, run) SELECT value->>0, value->>1 FROM json_each($5);
+
+INSERT INTO deliveries (source, id, event, received_at, status, runs, body)
+SELECT value->>0, value->>1, value->>2, value->>3, 'pending', '[]', unhex(value->>4) FROM json_each($6);
+
+UPDATE deliveries SET status = value->>2, reason = value->>3, runs = value->>4
+  FROM json_each($7) WHERE deliveries.id = value->>1 AND source = value->>0;
+
+INSERT INTO schedules (pipeline, considered_until) SELECT value->>0, value->>1 FROM json_each($8) WHERE true
+ON CONFLICT DO UPDATE SET considered_until = excluded.considered_until;
+
+UPDATE deliveries SET body = NULL
+ WHERE body IS NOT NULL AND status <> 'pending' AND received_at < $9;
 
 COMMIT";
 
@@ -213,10 +229,19 @@ async fn transact(
         .bind(rows.fleets)
         .bind(rows.numbers)
         .bind(rows.triggers)
+        .bind(rows.deliveries)
+        .bind(rows.settled)
+        .bind(rows.marks)
+        .bind(rows.bodies_before)
         .execute(connection)
         .await
         .map_err(understand)?;
     Ok(answers)
+}
+
+/// A delivery as the statements take it.
+fn place(key: &DeliveryKey) -> (&str, &str) {
+    (&key.source, &key.id)
 }
 
 /// Begins the transaction and reads all that the requests depend on.
@@ -226,10 +251,12 @@ async fn begin(path: &Path, connection: &mut SqliteConnection, requests: &[Reque
     let new: Vec<_> = requests.iter().filter_map(Request::creates).collect();
     let pipelines: Vec<_> = new.iter().map(|new| &new.pipeline).collect();
     let keys: Vec<_> = new.iter().filter_map(|new| new.trigger_key.as_ref()).collect();
+    let deliveries: Vec<_> = requests.iter().filter_map(Request::delivery).map(place).collect();
     let rows = sqlx::query(BEGIN)
         .bind(text(serde_json::to_string(&streams))?)
         .bind(text(serde_json::to_string(&pipelines))?)
         .bind(text(serde_json::to_string(&keys))?)
+        .bind(text(serde_json::to_string(&deliveries))?)
         .fetch_all(connection)
         .await
         .map_err(|error| understand(path, error))?;
@@ -244,6 +271,12 @@ async fn begin(path: &Path, connection: &mut SqliteConnection, requests: &[Reque
         match row.try_get::<i64, _>(0).map_err(understand)? {
             0 => drop(draft.heads.insert(name.parse().map_err(|_| wrong())?, number.unwrap_or(0))),
             1 => drop(draft.numbers.insert(name.parse().map_err(|_| wrong())?, number.unwrap_or(0))),
+            3 => {
+                let (source, id) = serde_json::from_str(&name).map_err(|_| wrong())?;
+                if number.is_some() {
+                    draft.known.insert(DeliveryKey { source, id });
+                }
+            }
             _ => {
                 if let Some(run) = row.try_get::<Option<String>, _>(3).map_err(understand)? {
                     draft.triggers.insert(name.clone(), run.parse().map_err(|_| wrong())?);

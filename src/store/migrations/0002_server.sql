@@ -1,4 +1,4 @@
--- Format 2: environments have journals too.
+-- Format 2: environments have journals too; there is an inbox, and a mark for each pipeline's schedules.
 --
 -- The rule of what a stream may be stands in the table itself, so the table is made anew; the lists
 -- refer to it and are made anew with it.
@@ -64,3 +64,27 @@ BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
 
 CREATE TRIGGER events_are_not_removed BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
+
+-- What came in from outside. The body stands last: lists do not read it. Of a settled delivery it is
+-- dropped after a while; the row stays, since the id must stay known.
+CREATE TABLE deliveries (
+    position    INTEGER PRIMARY KEY,
+    source      TEXT    NOT NULL CHECK (source <> ''),
+    id          TEXT    NOT NULL CHECK (id <> ''),
+    event       TEXT    NOT NULL,
+    received_at INTEGER NOT NULL,
+    status      TEXT    NOT NULL CHECK (status IN ('pending', 'handled', 'ignored', 'failed')),
+    reason      TEXT,
+    runs        TEXT    NOT NULL CHECK (json_valid(runs)),
+    body        BLOB,
+    UNIQUE (id, source)
+) STRICT;
+
+CREATE INDEX deliveries_by_status ON deliveries (status, position);
+CREATE INDEX deliveries_with_body ON deliveries (received_at) WHERE body IS NOT NULL AND status <> 'pending';
+
+-- Up to when the schedules of a pipeline were considered.
+CREATE TABLE schedules (
+    pipeline         TEXT    NOT NULL PRIMARY KEY,
+    considered_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
