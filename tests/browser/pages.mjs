@@ -92,19 +92,6 @@ const scenarios = {
     if (await remembered.count()) assert.equal(await remembered.inputValue(), 'Grace')
   },
 
-  // A click on a page whose gate is about something else by now.
-  async outdated(run, environment) {
-    const page = await open({ javaScriptEnabled: false })
-    await go(page, `/runs/${run}`)
-    await page.getByLabel('Your name').first().fill('Ada')
-    say('ready')
-    await told()
-    await page.locator(`#gate-${environment}`).getByRole('button', { name: /Promote/ }).click()
-    await page.getByRole('alert').getByText('has changed').waitFor()
-    assert.equal(await page.locator(`#gate-${environment}`).count(), 1)
-    wrong.length = 0 // 409 is an error on the console, and meant to be
-  },
-
   // A refused form says why, and is still there.
   async refused(run) {
     const page = await open()
@@ -198,10 +185,6 @@ const scenarios = {
 
 function say(word) {
   process.stdout.write(`${word}\n`)
-}
-
-function told() {
-  return new Promise((resolve) => process.stdin.once('data', resolve))
 }
 
 try {

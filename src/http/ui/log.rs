@@ -20,7 +20,7 @@ use crate::http::look::look;
 use crate::http::{Api, Problem};
 use crate::ids::{AttemptId, RunId, StageName, StepId};
 use crate::log;
-use crate::run::view::{RunView, StageView, StepStatus};
+use crate::run::view::{RunView, StageView, StepStatus, StepView};
 
 /// So many bytes of the end of a log are on its page; the whole text is behind a link.
 const TAIL: u64 = 1024 * 1024;
@@ -81,8 +81,10 @@ pub async fn find(api: &Api, run: &RunId, stage: &str, which: &Which) -> Result<
     let view = look(&api.engine, &api.data, run).await?;
     let found = view.stages.iter().find(|found| found.name.as_str() == stage).cloned();
     let stage = found.ok_or_else(|| Problem::not_found(format!("{run} has no stage {stage:?}")))?;
-    let attempt = which.attempt.unwrap_or(stage.attempt);
-    if attempt == 0 || attempt > stage.attempt {
+    // A stage that is to be done again has only what it did before.
+    let newest = if stage.attempt == 0 { stage.attempts } else { stage.attempt };
+    let attempt = which.attempt.unwrap_or(newest);
+    if attempt == 0 || attempt > stage.attempts {
         let name: &StageName = &stage.name;
         return Err(Problem::not_found(match which.attempt {
             Some(attempt) => format!("{name} of {run} has no attempt {attempt}"),
@@ -96,10 +98,8 @@ pub async fn find(api: &Api, run: &RunId, stage: &str, which: &Which) -> Result<
 
 /// The step to show when none is named: what runs, else what failed, else the last that began.
 fn most_telling(stage: &StageView, attempt: u32) -> u32 {
-    if attempt < stage.attempt {
-        return 1;
-    }
-    let numbered = || (1..).zip(&stage.steps);
+    let steps = steps_of(stage, attempt);
+    let numbered = || (1..).zip(steps);
     let first = |wanted| numbered().find(|(_, step)| step.status == wanted).map(|(number, _)| number);
     let begun = numbered().filter(|(_, step)| step.started_at.is_some()).last().map(|(number, _)| number);
     first(StepStatus::Running).or(first(StepStatus::Failed)).or(begun).unwrap_or(1)
@@ -118,7 +118,7 @@ pub async fn show(
     let file = log::path(&api.data, &step);
     let there = file.is_file();
     let attempt = step.attempt.attempt;
-    let steps = choices(&api, &stage, &step);
+    let steps = choices(&stage, attempt);
     if ended && !there && !steps.iter().any(|choice| choice.number == step.step) {
         return Err(Problem::not_found(format!("there is no log of {step}")));
     }
@@ -150,21 +150,19 @@ pub async fn show(
     page(StatusCode::OK, &page_)
 }
 
-/// The steps of the attempt. Of an older one the logs are known, not the names.
-fn choices(api: &Api, stage: &StageView, step: &StepId) -> Vec<Choice> {
-    if step.attempt.attempt == stage.attempt {
-        let choice = |(number, step): (u32, &crate::run::view::StepView)| Choice {
-            number,
-            name: step.name.clone(),
-            status: step.status.as_str(),
-        };
-        return (1..).zip(&stage.steps).map(choice).collect();
-    }
-    let there = |number: &u32| {
-        log::path(&api.data, &StepId { attempt: step.attempt.clone(), step: *number }).is_file()
+/// The steps of an attempt.
+fn steps_of(stage: &StageView, attempt: u32) -> &[StepView] {
+    let found = stage.history.iter().find(|found| found.attempt == attempt);
+    found.map_or(&[], |found| &found.steps)
+}
+
+fn choices(stage: &StageView, attempt: u32) -> Vec<Choice> {
+    let choice = |(number, step): (u32, &StepView)| Choice {
+        number,
+        name: step.name.clone(),
+        status: step.status.as_str(),
     };
-    let choice = |number| Choice { number, name: format!("Step {number}"), status: "" };
-    (1..).take_while(there).map(choice).collect()
+    (1..).zip(steps_of(stage, attempt)).map(choice).collect()
 }
 
 /// The end of a log.

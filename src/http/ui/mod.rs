@@ -31,6 +31,7 @@ mod assets;
 mod fleet;
 mod form;
 mod front;
+mod hold;
 mod live;
 mod log;
 mod run;
@@ -50,13 +51,20 @@ pub(super) fn router() -> Router<Api> {
         .route("/promote", post(acts::promote).get(acts::back))
         .route("/reject", post(acts::reject).get(acts::back))
         .route("/cancel", post(acts::cancel).get(acts::back))
+        .route("/replay", post(acts::replay).get(acts::back))
         .route("/logs/{stage}", get(log::show))
         .route("/logs/{stage}/text", get(log::text))
         .route("/logs/{stage}/live", get(live::stream));
+    let fleet = Router::new()
+        .route("/", get(fleet::show))
+        .route("/rollback", post(hold::rollback).get(hold::back))
+        .route("/lock", post(hold::lock).get(hold::back))
+        .route("/unlock", post(hold::unlock).get(hold::back))
+        .route("/lift", post(hold::lift).get(hold::back));
     Router::new()
         .route("/", get(front::show))
         .route("/runs", get(runs::show))
-        .route("/fleets/{environment}/{service}", get(fleet::show))
+        .nest("/fleets/{environment}/{service}", fleet)
         .nest("/runs/{pipeline}/{number}", run)
         .route("/assets/{name}", get(assets::serve))
         .layer(middleware::from_fn(finish))
@@ -112,8 +120,8 @@ struct Base {
 enum Notice {
     /// It was done.
     Done(&'static str),
-    /// It was not, with what somebody had typed as the reason.
-    Refused { problem: Problem, reason: String },
+    /// It was not, with what somebody had typed into which form.
+    Refused { problem: Problem, form: &'static str, typed: String },
 }
 
 impl Base {
@@ -142,10 +150,10 @@ impl Base {
         }
     }
 
-    /// What somebody had typed before it was refused.
-    fn typed(&self) -> &str {
+    /// What somebody had typed into the form before it was refused.
+    fn typed(&self, wanted: &str) -> &str {
         match &self.notice {
-            Some(Notice::Refused { reason, .. }) => reason,
+            Some(Notice::Refused { form, typed, .. }) if *form == wanted => typed,
             _ => "",
         }
     }

@@ -13,7 +13,7 @@ use crate::http::extract::{Asked, Run};
 use crate::http::look::look;
 use crate::http::{Api, Problem};
 use crate::ids::RunId;
-use crate::run::view::{GateView, RunView, StageStatus, StageView};
+use crate::run::view::{AttemptView, GateView, RunView, StageStatus, StageView, Status};
 
 /// `?said=…`: what was done before.
 #[derive(Debug, Default, Deserialize)]
@@ -47,11 +47,11 @@ pub async fn refused(
     who: Who,
     run: &RunId,
     problem: Problem,
-    reason: String,
+    (form, typed): (&'static str, String),
 ) -> Result<Response, Problem> {
     let Ok(view) = look(&api.engine, &api.data, run).await else { return Err(problem) };
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let notice = Some(Notice::Refused { problem, reason });
+    let notice = Some(Notice::Refused { problem, form, typed });
     show_view(status, Base { title: run.to_string(), who, notice }, view)
 }
 
@@ -88,6 +88,27 @@ impl RunPage {
 
     fn decided(&self) -> Vec<&GateView> {
         self.run.gates.iter().filter(|gate| gate.status != "waiting").collect()
+    }
+
+    /// Whether something failed that a replay would do again.
+    fn has_failed(&self) -> bool {
+        let again = |stage: &StageView| matches!(stage.status, StageStatus::Failed | StageStatus::Cancelled);
+        self.run.stages.iter().any(again)
+    }
+
+    /// Stages that a replay may choose: those that have ended.
+    fn ended(&self) -> Vec<&StageView> {
+        self.run.stages.iter().filter(|stage| stage.status.is_final()).collect()
+    }
+
+    /// Whether a replay can be asked for at all.
+    fn can_replay(&self) -> bool {
+        self.run.status != Status::Cancelling && !self.ended().is_empty()
+    }
+
+    /// The attempts before the one that is shown.
+    fn earlier<'a>(&self, stage: &'a StageView) -> Vec<&'a AttemptView> {
+        stage.history.iter().filter(|attempt| attempt.attempt != stage.attempt).collect()
     }
 
     /// Whether the stage is shown with all it has from the beginning.
