@@ -68,11 +68,15 @@ const scenarios = {
     await go(page, `/runs/${run}`)
     const gate = page.locator(`#gate-${environment}`)
     await gate.getByLabel('Your name').first().fill('Ada')
-    const details = page.locator('#stages ~ ol details').first()
-    await details.evaluate((element) => (element.open = true))
     await gate.getByRole('button', { name: /Promote/ }).click()
     await page.getByText('Your promotion is recorded.').waitFor()
+    // What is open and where the focus is stays so while the page goes on.
+    const first = page.locator('.stages > li').first()
+    await first.locator('summary').first().click()
     await page.locator('#state .badge.succeeded').waitFor()
+    assert.equal(await first.locator('details').first().getAttribute('open'), '')
+    const focused = await page.evaluate(() => document.activeElement.closest('li')?.id)
+    assert.equal(focused, await first.getAttribute('id'))
     await page.locator(`#decided-${environment}`).getByText('Ada').waitFor()
   },
 
@@ -138,7 +142,7 @@ const scenarios = {
   },
 
   // The same log without JavaScript: what is there so far.
-  async read(run, stage, wanted, colorScheme) {
+  async read(run, stage, wanted) {
     const page = await open({ javaScriptEnabled: false })
     await go(page, `/runs/${run}/logs/${stage}`)
     assert.ok((await text(page, '#log')).includes(wanted))
