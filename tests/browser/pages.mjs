@@ -154,9 +154,7 @@ const scenarios = {
       const page = await open({ width: 320, height: 640, colorScheme })
       for (const path of paths) {
         await go(page, path)
-        for (const closed of await page.locator('details:not([open])').all()) {
-          await closed.evaluate((element) => (element.open = true))
-        }
+        await page.locator('details').evaluateAll((all) => all.forEach((element) => (element.open = true)))
         const width = await page.evaluate(() => document.documentElement.scrollWidth)
         assert.ok(width <= 320, `${path} is ${width} pixels wide`)
         assert.equal(await page.locator('h1').count(), 1, path)

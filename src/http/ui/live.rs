@@ -51,7 +51,8 @@ impl Place {
 }
 
 /// Events `text` with the spans of the next piece, each with its place, so that a browser that loses the
-/// connection goes on from there; `end` when the step has ended, with the number of the step that follows.
+/// connection goes on from there; `end` when the step has ended, with the number of the step that follows,
+/// or 0.
 pub async fn stream(
     State(api): State<Api>,
     Run(run): Run,
@@ -121,7 +122,8 @@ impl Reader {
         let stage = view.stages.iter().find(|stage| stage.name == step.attempt.stage)?;
         let newest = stage.attempt == step.attempt.attempt && !stage.status.is_final();
         let follows = newest && stage.steps.len() as u64 > u64::from(step.step);
-        let next = if follows { (step.step + 1).to_string() } else { String::new() };
-        Some(Event::default().event("end").data(next))
+        // Browsers do not tell of an event without data.
+        let next = if follows { step.step + 1 } else { 0 };
+        Some(Event::default().event("end").data(next.to_string()))
     }
 }

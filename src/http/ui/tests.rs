@@ -204,7 +204,7 @@ async fn a_log_is_read_and_followed() {
     holder.end();
     let rest = events.collect().await.unwrap().to_bytes();
     let rest = std::str::from_utf8(&rest).unwrap();
-    assert!(rest.contains("more") && rest.contains("event: end"), "{rest}");
+    assert!(rest.contains("more") && rest.contains("event: end\ndata: 0\n"), "{rest}");
 
     // A browser that lost the connection goes on where it was.
     let place = seen.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();

@@ -24,7 +24,7 @@ source.addEventListener('end', (event) => {
   source.close()
   if (waiting.length) draw()
   state.textContent = 'complete'
-  if (event.data) offerNext(log.dataset.next + event.data)
+  if (event.data !== '0') offerNext(log.dataset.next + event.data)
 })
 source.addEventListener('error', () => {
   state.textContent = 'still being written; the connection is lost and tried again'
