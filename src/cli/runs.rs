@@ -48,7 +48,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
                 pipeline,
                 status: status.map(|status| status.as_str().to_owned()),
                 limit: Some(args.limit),
-                unfinished: false,
+                ..RunFilter::default()
             };
             // Somebody may hold the directory who does not serve it yet: then it is not for us to
             // say that nobody carries on.

@@ -130,6 +130,7 @@ impl Driver {
             active.task.abort();
         }
         self.shared.runs().remove(&self.run);
+        self.shared.has_changed();
         self.shared.lanes.remove(&self.run);
         if let Some(error) = stuck {
             self.shared.is_stuck(&self.run, &error);
@@ -153,6 +154,7 @@ impl Driver {
             self.look_again().await?;
             let decision = self.turn(&mut input).await?;
             self.revision.send_modify(|revision| *revision += 1);
+            shared.has_changed();
             if self.state.ending.is_some() {
                 return Ok(());
             }

@@ -105,6 +105,8 @@ struct Shared {
     parts: Parts,
     /// Runs that are being driven.
     runs: Mutex<HashMap<RunId, Handle>>,
+    /// Counts up with every change of any run.
+    changed: watch::Sender<u64>,
     /// Where the driven runs stand.
     lanes: lanes::Registry,
     known: known::Known,
@@ -143,9 +145,11 @@ struct Request {
 
 impl Engine {
     pub fn new(parts: Parts) -> Self {
+        let (changed, _) = watch::channel(0);
         Self(Arc::new(Shared {
             parts,
             runs: Mutex::default(),
+            changed,
             lanes: Default::default(),
             known: Default::default(),
             settings: RwLock::default(),
@@ -206,6 +210,11 @@ impl Engine {
         handle
     }
 
+    /// Counts up with every change of any run that is driven here, and with every act.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
     /// The run's handle, while it is being driven.
     pub fn handle(&self, run: &RunId) -> Option<Handle> {
         self.0.runs().get(run).cloned()
@@ -233,6 +242,7 @@ impl Engine {
         if goes_on {
             self.drive(run).await?;
         }
+        self.0.has_changed();
         Ok(())
     }
 
@@ -385,6 +395,10 @@ impl Handle {
 }
 
 impl Shared {
+    fn has_changed(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     fn runs(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Handle>> {
         self.runs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -64,6 +64,13 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     }
 }
 
+/// The part of a path that names a run.
+#[derive(serde::Deserialize)]
+struct Named {
+    pipeline: String,
+    number: String,
+}
+
 /// The run that the path names.
 pub(super) struct Run(pub RunId);
 
@@ -85,8 +92,8 @@ impl utoipa::IntoParams for Run {
 impl<S: Send + Sync> FromRequestParts<S> for Run {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Segments((pipeline, number)) =
-            Segments::<(String, String)>::from_request_parts(parts, state).await?;
+        let Segments(Named { pipeline, number }) =
+            Segments::<Named>::from_request_parts(parts, state).await?;
         format!("{pipeline}/{number}").parse().map(Self).map_err(Problem::not_found)
     }
 }

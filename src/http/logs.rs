@@ -70,7 +70,7 @@ pub(super) async fn stream(
 }
 
 /// Returns when the step writes no more.
-async fn ended(engine: Engine, data: Arc<Path>, step: StepId, stop: CancellationToken) {
+pub(super) async fn ended(engine: Engine, data: Arc<Path>, step: StepId, stop: CancellationToken) {
     let views = changes(engine, data, step.attempt.run.clone(), stop);
     step_ended(views, &step).await;
 }
@@ -86,9 +86,12 @@ async fn step_ended(views: impl Stream<Item = Result<RunView, engine::Error>> + 
 }
 
 /// Whether the step has ended, or will never begin.
-fn has_ended(view: &RunView, step: &StepId) -> bool {
+pub(super) fn has_ended(view: &RunView, step: &StepId) -> bool {
     let Some(stage) = view.stages.iter().find(|stage| stage.name == step.attempt.stage) else { return true };
-    if view.status.is_final() || step.attempt.attempt < stage.attempt || stage.status.is_final() {
+    let attempt = step.attempt.attempt;
+    // Also the last one of a stage that is to be done again.
+    let earlier = attempt <= stage.attempts && attempt != stage.attempt;
+    if view.status.is_final() || earlier || stage.status.is_final() {
         return true;
     }
     let found = usize::try_from(step.step).ok().and_then(|n| stage.steps.get(n.checked_sub(1)?));

@@ -45,6 +45,8 @@ mod routes;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod ticks;
+mod ui;
 mod webhooks;
 
 pub use access::{Access, AccessError};

@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 
 use super::guard::{self, Guard};
 use super::{
-    Api, BODY_LIMIT, Problem, acts, deliveries, fleets, frame, health, logs, openapi, pipelines, runs,
-    webhooks,
+    Api, BODY_LIMIT, Problem, acts, deliveries, fleets, frame, health, logs, openapi, pipelines, runs, ticks,
+    ui, webhooks,
 };
 use crate::github;
 
@@ -46,6 +46,7 @@ fn prompt() -> OpenApiRouter<Api> {
 fn lasting() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(runs::stream))
+        .routes(routes!(ticks::stream))
         .routes(routes!(logs::stream))
         .routes(routes!(fleets::down))
         .routes(routes!(deliveries::again))
@@ -59,7 +60,8 @@ pub(super) fn router(api: Api, guard: Option<Guard>) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/webhooks/github", post(webhooks::github).layer(DefaultBodyLimit::max(github::BODY_LIMIT)))
-        .fallback(async || Problem::not_found("there is no such path here"))
+        .merge(ui::router())
+        .fallback(ui::missing)
         .method_not_allowed_fallback(async || Problem::method())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(api);

@@ -78,7 +78,7 @@ pub(super) async fn list(
         pipeline: filter.pipeline,
         status: filter.status.map(|status| status.as_str().to_owned()),
         limit: filter.limit,
-        unfinished: false,
+        ..RunFilter::default()
     };
     let rows = api
         .engine

@@ -24,10 +24,10 @@ use crate::stage::{Attempt, Next, Stage, Work};
 use crate::store::memory::Memory;
 
 /// A holder that serves a directory, and whose one kind of stage does what the test says.
-struct Holder {
-    data: tempfile::TempDir,
-    client: Client,
-    engine: Engine,
+pub(super) struct Holder {
+    pub(super) data: tempfile::TempDir,
+    pub(super) client: Client,
+    pub(super) engine: Engine,
     /// What the stages say, and when they end: each says the lines that are new.
     script: watch::Sender<Script>,
     shutdown: CancellationToken,
@@ -77,7 +77,7 @@ impl Surveyor for NoGit {
 }
 
 impl Holder {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
         let (script, scripts) = watch::channel(Script::default());
         let engine = Engine::new(Parts {
@@ -96,18 +96,18 @@ impl Holder {
         Self { data, client, engine, script, shutdown, serving }
     }
 
-    async fn submit(&self, key: &str) -> RunView {
+    pub(super) async fn submit(&self, key: &str) -> RunView {
         self.client
             .submit(&submission("name: hello\nstages: { one: { steps: [{ run: say }] } }", key))
             .await
             .unwrap()
     }
 
-    fn say(&self, line: &'static str) {
+    pub(super) fn say(&self, line: &'static str) {
         self.script.send_modify(|script| script.lines.push(line));
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.script.send_modify(|script| script.ends = true);
     }
 
@@ -126,7 +126,7 @@ impl Holder {
     }
 }
 
-fn submission(pipeline: &str, key: &str) -> Submission {
+pub(super) fn submission(pipeline: &str, key: &str) -> Submission {
     let origin = Origin::new(pipeline, "/hello.yaml", Actor::named("octocat").unwrap());
     Submission { origin, trigger_key: Some(key.to_owned()) }
 }

@@ -285,7 +285,8 @@ async fn runs_are_listed_newest_first_and_filtered(store: &dyn Store) {
     let storefront = RunFilter { pipeline: Some(name("storefront")), ..all.clone() };
     let running = RunFilter { status: Some("running".to_owned()), ..all.clone() };
     let unfinished = RunFilter { unfinished: true, ..all.clone() };
-    let expectations: [(RunFilter, &[&str]); 9] = [
+    let before = |run: &str| RunFilter { before: run.parse().ok(), ..all.clone() };
+    let expectations: [(RunFilter, &[&str]); 13] = [
         (all.clone(), &["warehouse/2", "storefront/3", "storefront/2", "warehouse/1", "storefront/1"]),
         (RunFilter { limit: Some(2), ..all.clone() }, &["warehouse/2", "storefront/3"]),
         (RunFilter { limit: Some(0), ..all.clone() }, &[]),
@@ -294,6 +295,13 @@ async fn runs_are_listed_newest_first_and_filtered(store: &dyn Store) {
         (running.clone(), &["storefront/2", "warehouse/1"]),
         (RunFilter { pipeline: storefront.pipeline.clone(), ..running }, &["storefront/2"]),
         (unfinished.clone(), &["warehouse/2", "storefront/2", "warehouse/1"]),
+        (before("storefront/3"), &["storefront/2", "warehouse/1", "storefront/1"]),
+        (RunFilter { limit: Some(1), ..before("warehouse/2") }, &["storefront/3"]),
+        (
+            RunFilter { before: "warehouse/2".parse().ok(), ..storefront.clone() },
+            &["storefront/3", "storefront/2", "storefront/1"],
+        ),
+        (before("storefront/9"), &[]),
         (RunFilter { pipeline: storefront.pipeline, limit: Some(9), ..unfinished }, &["storefront/2"]),
     ];
     for (filter, expected) in expectations {

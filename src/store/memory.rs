@@ -118,7 +118,10 @@ impl Store for Memory {
                 && !(filter.unfinished && row.ended)
         };
         let state = self.state();
-        Ok(state.runs.iter().rev().filter(wanted).take(filter.limit() as usize).cloned().collect())
+        // As in SQL: nothing is before a run that is not there.
+        let from = filter.before.as_ref().map(|run| state.runs.iter().position(|row| row.run == *run));
+        let end = from.map_or(state.runs.len(), Option::unwrap_or_default);
+        Ok(state.runs.iter().take(end).rev().filter(wanted).take(filter.limit() as usize).cloned().collect())
     }
 
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {

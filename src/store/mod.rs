@@ -178,6 +178,8 @@ pub struct RunFilter {
     pub limit: Option<u32>,
     /// Only runs that have not ended.
     pub unfinished: bool,
+    /// Only runs created before this one: where a page of the list ended.
+    pub before: Option<RunId>,
 }
 
 impl RunFilter {

@@ -94,6 +94,9 @@ pub async fn runs(path: &Path, readers: &SqlitePool, filter: &RunFilter) -> Resu
     if filter.unfinished {
         text.push_str(" AND ended = 0");
     }
+    if filter.before.is_some() {
+        text.push_str(" AND position < (SELECT position FROM runs WHERE pipeline = $4 AND number = $5)");
+    }
     text.push_str(match filter.pipeline {
         Some(_) => " ORDER BY number DESC LIMIT $3",
         None => " ORDER BY position DESC LIMIT $3",
@@ -102,6 +105,9 @@ pub async fn runs(path: &Path, readers: &SqlitePool, filter: &RunFilter) -> Resu
         .bind(filter.pipeline.as_ref().map(|pipeline| pipeline.as_str()))
         .bind(filter.status.as_deref())
         .bind(filter.limit())
+        .bind(filter.before.as_ref().map(|run| run.pipeline.as_str()))
+        // No number is greater than SQLite's integers.
+        .bind(filter.before.as_ref().map(|run| i64::try_from(run.number).unwrap_or(i64::MAX)))
         .fetch_all(readers)
         .await
         .map_err(|error| understand(path, error))?;
