@@ -118,7 +118,7 @@ fn every_command_that_is_named_exists_with_its_options() {
 
 #[test]
 fn a_command_that_is_not_there_is_found() {
-    assert!(said(windlass(["help", "serve"])).is_err());
+    assert!(said(windlass(["help", "no-such-command"])).is_err());
     let found = commands(
         "A windlass is no\n`windlass logs RUN --follow`:\n```\n$ windlass runs\n```\n`windlass.yaml`",
     );

@@ -2,6 +2,7 @@
 //! says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -14,6 +15,7 @@ use crate::journal::load_run;
 use crate::run::admission::{self, Facts, Verdict};
 use crate::run::decide::{Held, WaitKind};
 use crate::run::event::{FleetEvent, RunEvent, Trigger};
+use crate::run::fleet::FleetState;
 use crate::run::lanes::Standing;
 use crate::run::state::StepPhase;
 
@@ -56,15 +58,15 @@ impl Driver {
         let mut held = false;
         for (environment, stage) in std::mem::take(&mut draft.decision.enter) {
             let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
-            let verdict = match self.fleets.contains_key(&fleet) {
-                true => Verdict::Enter,
+            let (verdict, seen) = match self.fleets.contains_key(&fleet) {
+                true => (Verdict::Enter, None),
                 false => self.verdict(now, &environment, stage).await?,
             };
             self.queued.remove(&environment);
             let name = self.state.pipeline.stages[stage].name.clone();
             let wait = match verdict {
                 Verdict::Enter => {
-                    self.take(now, &fleet, draft, expected).await?;
+                    self.take(now, &fleet, seen.as_deref(), draft, expected);
                     self.record(now, RunEvent::EnvironmentEntered { environment, stage: name }, draft)?;
                     return Ok(true);
                 }
@@ -113,12 +115,14 @@ impl Driver {
         Ok(false)
     }
 
+    /// Whether the run may enter, and the fleet as it was when that was found out: what is written on
+    /// the strength of it has to follow that very state.
     async fn verdict(
         &self,
         now: Timestamp,
         environment: &EnvironmentName,
         stage: usize,
-    ) -> Result<Verdict, Error> {
+    ) -> Result<(Verdict, Option<Arc<FleetState>>), Error> {
         let (store, known) = (self.shared.parts.store.as_ref(), &self.shared.known);
         let service = &self.run.pipeline;
         let place = self.places.get(environment);
@@ -135,7 +139,7 @@ impl Driver {
             None => None,
         };
         let frozen = frozen(&self.settings, environment, now);
-        Ok(self.shared.lanes.ask(service, |lanes| {
+        let verdict = self.shared.lanes.ask(service, |lanes| {
             admission::admit(&Facts {
                 state: &self.state,
                 environment,
@@ -147,22 +151,20 @@ impl Driver {
                 shipment: self.looked.get(environment),
                 quarantine: quarantine.as_ref(),
             })
-        }))
+        });
+        Ok((verdict, fleet))
     }
 
     /// Takes hold of the fleet, where there is one. With a rollback's hold goes what it goes back from.
-    async fn take(
+    fn take(
         &mut self,
         now: Timestamp,
         fleet: &FleetId,
+        seen: Option<&FleetState>,
         draft: &mut Draft,
         expected: &mut BTreeMap<FleetId, u64>,
-    ) -> Result<(), Error> {
-        let has_fleet = self.places.get(&fleet.environment).is_some_and(|place| place.has_fleet);
-        if !has_fleet || self.fleets.contains_key(fleet) {
-            return Ok(());
-        }
-        let mut state = (*self.shared.known.fleet(self.shared.parts.store.as_ref(), fleet).await?).clone();
+    ) {
+        let Some(mut state) = seen.cloned() else { return };
         expected.insert(fleet.clone(), state.sequence);
         let mut events = vec![FleetEvent::Held { run: self.run.clone(), service: fleet.service.clone() }];
         if let Trigger::Rollback { from, .. } = &self.state.origin.trigger {
@@ -179,7 +181,6 @@ impl Driver {
             draft.fleets.entry(fleet.clone()).or_default().push((now, event));
         }
         self.fleets.insert(fleet.clone(), state);
-        Ok(())
     }
 
     /// Who holds the fleet, and what they are doing with it.

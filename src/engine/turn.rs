@@ -16,7 +16,7 @@ use crate::run::command::{self, Act};
 use crate::run::decide::{self, Asks, Decision, Facts, decide};
 use crate::run::event::{Failure, FleetEvent, RunEvent};
 use crate::run::fold::Illegal;
-use crate::run::state::Hold;
+use crate::run::state::{Gate, Hold};
 use crate::store;
 
 /// What a turn wants written.
@@ -214,7 +214,7 @@ impl Driver {
     /// Whether somebody has to decide before the run enters.
     fn asks(&self, environment: &EnvironmentName) -> bool {
         let asks = self.places.get(environment).is_some_and(|place| place.asks == Asks::Promotion);
-        asks || self.state.gates.get(environment).is_some_and(|gate| gate.reached.is_some())
+        asks || self.state.gates.get(environment).is_some_and(Gate::needs_a_person)
     }
 
     /// Folds in events, each unless it is there already.

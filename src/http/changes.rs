@@ -14,6 +14,14 @@ use crate::engine::{self, Engine};
 use crate::ids::RunId;
 use crate::run::view::RunView;
 
+/// An event of a stream, as the description of the API shows it: the fields of `text/event-stream`.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub struct SentEvent {
+    /// What `data` is.
+    pub event: Option<String>,
+    pub data: Option<String>,
+}
+
 /// The pause between two views: nobody sees more than ten a second.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +17,7 @@ use crate::github;
 
 /// The API. A route is a line here, and `#[utoipa::path]` at its handler.
 pub(super) fn api() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(openapi::frame()).merge(prompt()).merge(lasting())
+    OpenApiRouter::with_openapi(openapi::frame()).merge(prompt()).merge(lasting()).merge(large())
 }
 
 /// What is answered at once, or within 30 seconds.
@@ -53,13 +53,20 @@ fn lasting() -> OpenApiRouter<Api> {
         .routes(routes!(pipelines::trigger))
 }
 
+/// Webhooks, whose bodies are larger than any other.
+fn large() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(webhooks::github))
+        .layer(DefaultBodyLimit::max(github::BODY_LIMIT))
+        .layer(from_fn(frame::in_time))
+}
+
 /// All routes. With a guard, as over TCP.
 pub(super) fn router(api: Api, guard: Option<Guard>) -> Router {
     let (routes, _) = self::api().split_for_parts();
     let routes = routes
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/webhooks/github", post(webhooks::github).layer(DefaultBodyLimit::max(github::BODY_LIMIT)))
         .merge(ui::router())
         .fallback(ui::missing)
         .method_not_allowed_fallback(async || Problem::method())

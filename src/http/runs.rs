@@ -12,6 +12,7 @@ use axum::response::sse::{Event, KeepAlive};
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::changes::SentEvent;
 use super::extract::{Asked, Body, Run};
 use super::guard::Caller;
 use super::look::{idle, look};
@@ -203,7 +204,7 @@ pub(super) async fn act(
 /// Server-sent events: `run` with a RunView, `problem` with a Problem. Ends with the run.
 #[utoipa::path(get, path = "/api/v1/runs/{pipeline}/{number}/changes", operation_id = "changes", params(Run),
     responses(
-        (status = 200, description = "Views of the run", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Views of the run", body = SentEvent, content_type = "text/event-stream"),
         Problems))]
 pub(super) async fn stream(
     State(api): State<Api>,

@@ -10,6 +10,8 @@ use futures_util::Stream;
 use tokio::time::Instant;
 
 use super::Api;
+use super::changes::SentEvent;
+use super::problem::Problems;
 
 /// The pause between two ticks: at most four a second.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -22,7 +24,9 @@ const SLOW: Duration = Duration::from_secs(5);
 /// An event `change` at once, and whenever something of a run changed, at most four a second. Its data
 /// counts the changes since the holder began, and means nothing else.
 #[utoipa::path(get, path = "/api/v1/changes", operation_id = "ticks",
-    responses((status = 200, description = "Server-sent events", content_type = "text/event-stream", body = String)))]
+    responses(
+        (status = 200, description = "Ticks", body = SentEvent, content_type = "text/event-stream"),
+        Problems))]
 pub(super) async fn stream(State(api): State<Api>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (changes, stop) = (api.engine.changes(), api.shutdown);
     let ticks = futures_util::stream::unfold((changes, stop, None), async |(mut changes, stop, last)| {

@@ -8,13 +8,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 
+use super::problem::Problems;
 use super::{Api, Problem};
 use crate::github;
 use crate::intake::{Hook, Refused};
 use crate::store::{self, Receipt};
 
 /// A webhook that was taken in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Accepted {
     /// `X-GitHub-Delivery`.
     pub delivery: String,
@@ -22,6 +23,14 @@ pub struct Accepted {
     pub known: bool,
 }
 
+/// Takes a webhook of GitHub in
+///
+/// Answers as soon as it is stored; what it starts is started from there.
+#[utoipa::path(post, path = "/webhooks/github", operation_id = "webhook",
+    params(("x-github-event" = String, Header), ("x-github-delivery" = String, Header),
+        ("x-hub-signature-256" = String, Header)),
+    request_body = serde_json::Value,
+    responses((status = 202, description = "It is stored", body = Accepted), Problems))]
 pub(super) async fn github(
     State(api): State<Api>,
     request: Request,

@@ -232,8 +232,8 @@ async fn refs_and_paths_decide() {
     let first = world.commit("main", "src/a", "one");
     let second = world.commit("main", "docs/b", "two");
     let third = world.commit("main", "src/c", "three");
-    let other = world.commit("other", "src/d", "four");
     let release = world.commit("release/1", "docs/e", "five");
+    let other = world.commit("other", "src/d", "four");
     let fixed = world.commit("release/2", "src/f", "six");
     let (handled, ignored) = (DeliveryStatus::Handled, DeliveryStatus::Ignored);
     let forced = |mut payload: serde_json::Value| {

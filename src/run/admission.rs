@@ -229,7 +229,8 @@ fn quarantined(facts: &Facts) -> Option<Verdict> {
 /// Nothing older than what runs goes in by itself.
 fn older(facts: &Facts) -> Option<Verdict> {
     let (state, environment) = (facts.state, facts.environment);
-    if is_decided(facts) || facts.asks == Asks::Promotion {
+    // A replay is the word of a person: whoever asks for it wants just this there.
+    if is_decided(facts) || was_there(facts) || facts.asks == Asks::Promotion {
         return None;
     }
     let current = facts.fleet?.current.as_ref()?;

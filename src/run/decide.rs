@@ -318,7 +318,7 @@ fn passes(
         return false;
     };
     // Also where nobody asks in general, but this run has to be decided on.
-    let asks = place.asks == Asks::Promotion || gate.reached.is_some();
+    let asks = place.asks == Asks::Promotion || gate.needs_a_person();
     let shown = gate.shows(image.as_ref());
     if asks && !(shown && gate.promoted.is_some()) {
         if !shown {

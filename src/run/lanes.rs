@@ -87,7 +87,7 @@ fn comes_by_itself(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, 
         let gate = model.environment.as_ref().and_then(|environment| {
             let place = places.get(environment)?;
             let gate = state.gates.get(environment)?;
-            let asks = place.asks == Asks::Promotion || gate.reached.is_some();
+            let asks = place.asks == Asks::Promotion || gate.needs_a_person();
             Some(asks && gate.promoted.is_none() && gate.hold == Hold::NotYet)
         });
         blocked[stage] = match phase {

@@ -95,7 +95,8 @@ pub struct Gate {
 impl Gate {
     /// What a promotion would ship, while the run stands here and nobody has decided.
     pub fn undecided(&self) -> Option<&Shipment> {
-        let open = self.promoted.is_none() && self.rejected.is_none();
+        let decided = self.promoted.is_some() || self.rejected.is_some();
+        let open = !decided && self.hold == Hold::NotYet;
         self.reached.as_ref().filter(|_| open).map(|(_, shipment)| &**shipment)
     }
 
@@ -112,6 +113,12 @@ impl Gate {
     }
 
     /// Nobody has decided, and nobody knows yet what there is to decide on.
+    /// Whether what it shows wants a person to decide, also where nobody asks for a promotion: it goes
+    /// back, or not all of it is known.
+    pub fn needs_a_person(&self) -> bool {
+        self.reached.as_ref().is_some_and(|(_, ships)| ships.rollback || ships.note.is_some())
+    }
+
     pub(super) fn ask_again(&mut self) {
         self.reached = None;
         self.approvals.clear();

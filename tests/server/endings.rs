@@ -48,8 +48,8 @@ fn a_server_that_is_told_to_end_pauses_and_the_next_one_carries_on() {
 fn the_log_says_what_happens_to_runs_in_json() {
     let here = Here::new();
     here.write("hello.yaml", "name: hello\nstages: { say: { steps: [{ name: Say, run: echo hello }] } }\n");
-    let server = here.start(&["serve", "--listen", "127.0.0.1:0", "--log", "json"]);
-    // The holder's socket tells, as nothing but JSON is said.
+    let mut server = here.start(&["serve", "--listen", "127.0.0.1:0", "--log", "json"]);
+    server.wait_for_log("serving");
     here.good(&["run", "hello.yaml"]);
     server.signal(Signal::TERM);
     let said = server.end();
@@ -64,7 +64,7 @@ fn the_log_says_what_happens_to_runs_in_json() {
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string());
     }
     let of = |message: &str| lines.iter().find(|line| line["message"] == message);
-    for message in ["serving", "run created", "stage started", "stage succeeded", "run ended"] {
+    for message in ["run created", "stage started", "stage succeeded", "run ended"] {
         assert!(of(message).is_some(), "nothing says {message:?}: {}", said.err);
     }
     let step = of("step succeeded").unwrap();

@@ -165,3 +165,44 @@ async fn where_git_cannot_tell_a_person_is_asked() {
     let view = world.until_waiting(&next, "promote it to staging").await;
     assert!(view.gates[0].ships.note.as_ref().unwrap().contains("there is no git here"), "{view:#?}");
 }
+
+/// Everybody who is let in takes hold of the very fleet that was looked at: of all that come at once,
+/// one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_runs_never_hold_one_fleet() {
+    let world = World::with_manual_production();
+    let mut runs = Vec::new();
+    for commit in 1..=30 {
+        let run = world.push("every", commit).await;
+        runs.push(run);
+    }
+    for run in &runs {
+        world.until_waiting(run, "waiting for somebody to promote it to production").await;
+    }
+    let promoting = runs.iter().map(|run| world.promote(run, "production", "ada"));
+    for promoted in futures_util::future::join_all(promoting).await {
+        // What runs there may have changed since the gate was looked at.
+        let _ = promoted;
+    }
+    for run in &runs {
+        let _ = world.act(run, Act::Cancel { reason: String::new() }, "ada").await;
+        world.until_ended(run).await;
+    }
+    for environment in ["staging", "production"] {
+        let mut holder: Option<RunId> = None;
+        let mut holds = 0;
+        let stream = crate::ids::StreamId::Fleet(fleet(environment));
+        for recorded in world.engine.store().read(&stream, 0).await.unwrap() {
+            match recorded.event {
+                store::Event::Fleet(FleetEvent::Held { run, .. }) => {
+                    assert_eq!(holder, None, "{run} took {environment} from its holder");
+                    holder = Some(run);
+                    holds += 1;
+                }
+                store::Event::Fleet(FleetEvent::Released { .. }) => holder = None,
+                _ => {}
+            }
+        }
+        assert!(holds > 0, "nobody ever held {environment}");
+    }
+}

@@ -130,7 +130,7 @@ async fn every_answer_tells_browsers_to_take_nothing_for_what_it_is_not() {
             "x-content-type-options: nosniff",
             "frame-ancestors 'none'",
             "default-src 'none'",
-            "referrer-policy: no-referrer",
+            "referrer-policy: same-origin",
             "x-request-id: ",
         ] {
             assert!(said.contains(header), "{line}: no {header} in {said}");
@@ -194,7 +194,10 @@ async fn what_is_described_is_routed_for_its_methods_and_no_others() {
         let real = real.replace("{environment}", "none").replace("{service}", "none");
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let described = operations.get(method.to_ascii_lowercase()).is_some();
-            let said = open.ask(&format!("{method} {real}"), b"{}").await;
+            // A stream that is there has no end: of that one the head is enough.
+            let streams = operations["get"]["responses"]["200"]["content"].get("text/event-stream").is_some();
+            let method_of = if streams && method == "GET" { "HEAD" } else { method };
+            let said = open.ask(&format!("{method_of} {real}"), b"{}").await;
             let taken = !said.starts_with("HTTP/1.1 405") && !said.contains("there is no such path here");
             assert_eq!(taken, described, "{method} {path}: {said}");
         }
