@@ -46,7 +46,7 @@ fn view(status: &str, stages: &[Value]) -> RunView {
 
 /// The news without the time of day, which depends on where the test runs.
 fn said(before: Option<&RunView>, now: &RunView) -> Vec<String> {
-    let lines = news::lines(before, now, at(9), "");
+    let lines = news::lines(before, now, at(9), "", None);
     lines.into_iter().map(|line| line[9..].to_owned()).collect()
 }
 
