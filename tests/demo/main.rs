@@ -95,7 +95,10 @@ fn the_whole_story_by_itself() {
     };
     let (before, after) = (ids(&swap["before"]), ids(&swap["after"]));
     assert_eq!((before.len(), after.len(), before.intersection(&after).count()), (3, 3, 0), "{swap:#}");
-    ended.says(&["Version 1 serves at http://127.0.0.1:", "Everything is taken down again"]);
+    let started = "A signed webhook of the push started storefront/2, whose page is http://127.0.0.1:";
+    ended.says(&["Version 1 serves at http://127.0.0.1:", started, "Everything is taken down again"]);
+    let promotions = ended.err.matches("production promoted by policy:command-line").count();
+    assert_eq!(promotions, 2, "each is said once:\n{}", ended.err);
     place.end(&ports);
 }
 
@@ -154,8 +157,8 @@ fn the_whole_story_with_a_person() {
             + &delivery["runs"].to_string()
     };
     assert_eq!(deliveries.as_array().unwrap().len(), 2, "{deliveries:#}");
-    assert_eq!(came(0), "github push done[\"storefront/2\"]");
-    assert_eq!(came(1), "github push done[\"storefront/1\"]");
+    assert_eq!(came(0), "github push handled[\"storefront/2\"]");
+    assert_eq!(came(1), "github push handled[\"storefront/1\"]");
     let gate = said(&["show", "storefront/1"])["gates"][0].clone();
     assert_eq!((&gate["status"], &gate["actor"]), (&"promoted".into(), &"policy:command-line".into()));
     // A webhook that somebody else made starts nothing.
