@@ -39,6 +39,7 @@ mod run;
 mod runs;
 mod schema;
 mod serve;
+mod server;
 mod shipment;
 mod show;
 mod status;

@@ -2,26 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::diagnostics::{self, Form};
 use super::reach::Where;
+use super::server::{Server, Start};
 use super::{Error, Exit, upgrade};
-use crate::app::House;
 use crate::config::Settings;
-use crate::engine::Engine;
-use crate::http::{self, Access, Readiness, Server};
-use crate::intake::Intake;
-use crate::ipc;
-
-/// What is still being answered when somebody wants the server to end gets so long.
-const FAREWELL: Duration = Duration::from_millis(900);
 
 /// Serve this machine: drive every run, and answer the API and its pages
 ///
@@ -57,119 +45,40 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     diagnostics::start(args.log, LEVEL);
     let data = args.place.data()?;
     let settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-    let access = Access::new(&settings).map_err(|error| Error::input(error).hint(CREDENTIAL))?;
-    if !args.listen.ip().is_loopback() && !access.asks() {
-        return Err(Error::input(format!(
-            "{} can be reached from other machines, and the settings have no token for anybody, so that \
-             whoever finds it could deploy",
-            args.listen
-        ))
-        .hint(CREDENTIAL)
-        .hint("or listen on this machine alone: --listen 127.0.0.1:7430"));
-    }
     let mut signals = Signals::new()?;
-    let house = House::open(&data, upgrade::SERVE, &settings).await?;
-    let mut successor = upgrade::Successor::new(&house.data)?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        Error::world(format!("cannot listen at {}: {error}", args.listen))
-            .hint("--listen 127.0.0.1:0 takes a port that is free")
-    })?;
-    let address = listener.local_addr()?;
-    raise_limit();
-    let shutdown = CancellationToken::new();
-    let settings = Arc::new(settings);
-    if args.config.is_some() {
-        house.engine.use_settings(settings.clone());
-    }
-    let intake = house.intake(args.pipelines.clone(), settings.clone()).await.map_err(Error::input)?;
-    let server = Server::new(house.engine.clone(), house.data.clone(), shutdown.clone())
-        .at(address)
-        .with_intake(intake.clone());
-    let ready = Readiness::clone(server.readiness());
-    let server = Arc::new(server);
-    ready.awaits("runs", "the unfinished runs are being taken up");
-    let socket = ipc::listen(&house.data, http::SOCKET)?;
-    let (on_socket, on_tcp) = (server.clone(), server.clone());
-    let tcp_access = access.clone();
-    let mut local = tokio::spawn(async move { on_socket.serve_socket(socket).await });
-    let mut tcp = tokio::spawn(async move { on_tcp.serve_tcp(listener, tcp_access).await });
-    // Before the runs are taken up, so that their rollouts know who keeps what they leave behind.
-    let keeper = house.engine.keep_fleets(Settings::clone(&settings));
-    let engine = house.engine.clone();
-    let driving =
-        AbortOnDropHandle::new(tokio::spawn(async move { engine.take_up(|| ready.done("runs")).await }));
+    let mut successor = upgrade::Successor::new(&data)?;
+    let (listen, pipelines) = ([args.listen], args.pipelines);
+    let mut server =
+        Server::start(Start { data: &data, what: upgrade::SERVE, settings, listen: &listen, pipelines })
+            .await?;
     match args.log {
-        Form::Text => anstream::println!("windlass serves {} at http://{address}", house.data.display()),
-        Form::Json => {
-            tracing::info!(url = format!("http://{address}"), data = %house.data.display(), "serving")
+        Form::Text => {
+            anstream::println!("windlass serves {} at {}", server.house.data.display(), server.url());
         }
+        Form::Json => tracing::info!(url = server.url(), data = %server.house.data.display(), "serving"),
     }
     let program = loop {
         tokio::select! {
-            wish = signals.next() => match wish {
-                Wish::End => break None,
-                Wish::Reload => reload(args.config.as_deref(), &house.engine, &access, &intake),
+            wish = signals.next() => match (wish, args.config.as_deref()) {
+                (Wish::End, _) => break None,
+                (Wish::Reload, Some(path)) => server.reload(path),
+                (Wish::Reload, None) => tracing::warn!(
+                    "there are no settings to read again: the server was started without --config"
+                ),
             },
             program = successor.named() => break Some(program),
-            // Neither ends by itself.
-            ended = &mut local => return Err(Error::world(format!("the socket is not served any more: {ended:?}"))),
-            ended = &mut tcp => return Err(Error::world(format!("{address} is not served any more: {ended:?}"))),
+            why = server.broken() => return Err(why),
         }
     };
     tracing::info!("pausing: what runs goes on, and the next start carries it on");
-    shutdown.cancel();
-    drop(driving);
-    drop(keeper);
-    intake.stop().await;
-    let leave = async {
-        let _ = tokio::time::timeout(FAREWELL, async { tokio::join!(local, tcp) }).await;
-        house.close().await
-    };
     tokio::select! {
-        closed = leave => closed?,
+        closed = async { server.pause().await.close().await } => closed?,
         // What is recorded is durable; the rest is what a crash would leave.
         () = signals.end() => {}
     }
     match program {
         None => Ok(Exit::Good),
         Some(program) => Err(upgrade::become_program(&program)),
-    }
-}
-
-/// How a credential is made.
-const CREDENTIAL: &str = "a token is made with: openssl rand -hex 32; give it to the server as an environment \
-     variable or a file, and name that in the settings: people: { octocat: { token: { env: OCTOCAT_TOKEN } } }";
-
-/// Reads the settings again. What is broken is said, and changes nothing.
-fn reload(path: Option<&std::path::Path>, engine: &Engine, access: &Access, intake: &Intake) {
-    let Some(path) = path else {
-        return tracing::warn!(
-            "there are no settings to read again: the server was started without --config"
-        );
-    };
-    let settings = match Settings::read(path) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            return tracing::error!("the settings stay as they were; the file cannot be used:\n{problems}");
-        }
-    };
-    if let Err(error) = access.replace(&settings) {
-        return tracing::error!(%error, "the settings stay as they were");
-    }
-    let settings = Arc::new(settings);
-    engine.use_settings(settings.clone());
-    intake.use_settings(settings);
-    tracing::info!(path = %path.display(), "settings read again");
-}
-
-/// So many connections and steps need more descriptors than the usual 1,024.
-fn raise_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    const WANTED: u64 = 8_192;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(WANTED, |most| most.min(WANTED));
-    if limit.current.is_some_and(|current| current < wanted) {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
     }
 }
 

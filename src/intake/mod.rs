@@ -192,10 +192,22 @@ impl Intake {
         store.settle_delivery(&before.key, pending).await?;
         shared.sooner.notify_waiters();
         let _ = shared.jobs.send(Job { key: before.key, since: Some(shared.clock.now()) });
+        self.settled(id, &mut settled).await
+    }
+
+    /// A delivery that was taken in, once it is handled or has to wait for something; waits a while for
+    /// that.
+    pub async fn handled(&self, id: &str) -> Result<Delivery, AgainError> {
+        let mut settled = self.0.shared.settled.subscribe();
+        self.settled(id, &mut settled).await
+    }
+
+    async fn settled(&self, id: &str, settled: &mut signal::Receiver<u64>) -> Result<Delivery, AgainError> {
         let deadline = tokio::time::sleep(PATIENCE);
         tokio::pin!(deadline);
         loop {
-            let now = store.delivery(id).await?.ok_or_else(unknown)?;
+            let now = self.0.shared.engine.store().delivery(id).await?;
+            let now = now.ok_or_else(|| AgainError::Unknown(id.to_owned()))?;
             if now.settlement.status != DeliveryStatus::Pending || now.settlement.reason.is_some() {
                 return Ok(now);
             }

@@ -1,45 +1,56 @@
 //! `windlass demo`
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use self::load::{Load, Seen};
+use self::place::Place;
+use self::push::Push;
 use self::report::Report;
 use super::follow::{Followed, Signals, follow};
 use super::progress::{Progress, Target};
+use super::server::{Server, Start};
 use super::{Error, Exit};
 use crate::app::House;
 use crate::config::Settings;
+use crate::engine::Engine;
 use crate::http;
 use crate::ids::{FleetId, PipelineName, RunId};
-use crate::ipc;
 use crate::run::command::Act;
-use crate::run::event::{Actor, Origin, Promote};
+use crate::run::event::{Actor, Commit};
 use crate::run::view::{RunView, StageStatus, Status};
 use crate::runner;
-use crate::source::{Address, Want};
 
 mod load;
+mod place;
+mod push;
 mod report;
 mod sample;
 
 /// The swap of version 2 is asked at least so much.
 const REQUESTS: u64 = 10_000;
 
-/// What is still being answered at the end, and a process that ends by itself, gets so long.
+/// A process that ends by itself gets so long.
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Where the pages are, unless somebody says so; with port 0, at one that is free.
+const LISTEN: [SocketAddr; 2] = [
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7430)),
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)),
+];
 
 /// Take a sample service to production on this machine, twice, and watch the second swap under traffic
 ///
-/// Makes a git repository of a small HTTP service, ships its first version to a production of three
-/// instances behind a load balancer, commits a second version and takes it the same way, while real
-/// traffic goes through the balancer. Needs the Rust toolchain, as the service is built on the way.
-/// Without --auto the second version waits for you to promote it from another terminal, and what runs
+/// Starts a server, makes a git repository of a small HTTP service, and sends the server the webhook that
+/// GitHub sends for a push, signed: its first version goes to a production of three instances behind a
+/// load balancer. A second version is committed and pushed the same way, while real traffic goes through
+/// the balancer. Needs the Rust toolchain, as the service is built on the way. Without --auto the second
+/// version waits for you to promote it, by a click on its page or from another terminal, and what runs
 /// goes on serving until Ctrl-C. At the end nothing is left behind: no process, no port and, unless
 /// --data names one, no directory.
 #[derive(Debug, clap::Args)]
@@ -53,61 +64,56 @@ pub struct Args {
     /// Keep everything in this directory, also afterwards; it must be new or empty
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where the pages are served
-    #[arg(long, value_name = "ADDR", hide = true)]
-    listen: Option<String>,
+    /// Where the pages are served; without it at 127.0.0.1:7430, or another port when that is taken
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    if args.listen.is_some() {
-        return Err(Error::input("--listen is not supported yet: the demo has no pages so far"));
-    }
-    let (data, _temporary) = directory(args.data.as_deref())?;
-    let settings_path = data.join("windlass.yaml");
-    std::fs::write(&settings_path, settings_text())?;
-    let settings = Settings::read(&settings_path)?;
-    let repository = data.join("storefront");
-    sample::create(&repository)?;
-
-    let house = House::open(&data, "windlass demo", &settings).await?;
-    let shutdown = CancellationToken::new();
-    let listener = ipc::listen(&house.data, http::SOCKET)?;
-    let serving =
-        tokio::spawn(http::serve(listener, house.engine.clone(), house.data.clone(), shutdown.clone()));
-    let demo = Demo {
-        progress: Progress::new(
-            if args.json { Target::Stderr } else { Target::Stdout },
-            format!(" --data {}", data.display()),
-        ),
-        signals: Signals::new()?,
-        pipeline_path: data.join("storefront.yaml"),
-        settings_path,
-        settings,
-        repository,
-        house,
-        args,
-    };
-    std::fs::write(&demo.pipeline_path, sample::PIPELINE)?;
+    let signals = Signals::new()?;
+    let place = Place::make(args.data.as_deref())?;
+    let settings = Settings::read(&place.settings)?;
+    let named = args.listen.map(|address| [address]);
+    let server = Server::start(Start {
+        data: &place.data,
+        what: "windlass demo",
+        settings: settings.clone(),
+        listen: named.as_ref().map_or(&LISTEN[..], |named| named),
+        pipelines: Some(place.pipelines.clone()),
+    })
+    .await?;
+    let progress = progress(&args, &server);
+    let demo = Demo { server, settings, place: &place, progress, signals, args };
     let (house, outcome) = demo.carry().await;
-    shutdown.cancel();
-    let _ = tokio::time::timeout(FAREWELL, serving).await;
     house.close().await?;
-    if !runner::left(&data, FAREWELL).await {
-        return Err(Error::world(format!("the runner of {} does not end", data.display())));
+    if !runner::left(&place.data, FAREWELL).await {
+        return Err(Error::world(format!("the runner of {} does not end", place.data.display())));
     }
     outcome
 }
 
+fn progress(args: &Args, server: &Server) -> Progress {
+    let target = if args.json { Target::Stderr } else { Target::Stdout };
+    Progress::new(target, format!(" --data {}", server.house.data.display())).with_pages(server.url())
+}
+
 /// The demo under way.
-struct Demo {
-    house: House,
+struct Demo<'a> {
+    server: Server,
     settings: Settings,
-    settings_path: PathBuf,
-    pipeline_path: PathBuf,
-    repository: PathBuf,
+    place: &'a Place,
     progress: Progress,
     signals: Signals,
     args: Args,
+}
+
+/// Who says yes at a gate.
+#[derive(Clone, Copy)]
+enum Says {
+    /// The demo, which was told to.
+    Policy,
+    /// Whoever watches.
+    Person,
 }
 
 /// How far the demo came.
@@ -120,7 +126,7 @@ enum Told {
     Stopped,
 }
 
-impl Demo {
+impl Demo<'_> {
     /// Tells the whole story, and takes down what it put up, however it ended.
     async fn carry(mut self) -> (House, Result<Exit, Error>) {
         let told = self.tell().await;
@@ -129,13 +135,20 @@ impl Demo {
             Ok(Told::Failed | Told::Stopped) => Ok(Exit::Failed),
             Err(error) => Err(error),
         };
-        let taken_down = self.take_down().await;
-        (self.house, outcome.and_then(|exit| taken_down.map(|()| exit)))
+        // From now on nobody puts up again what is taken down.
+        let house = self.server.pause().await;
+        let taken_down = take_down(&house, &self.settings).await;
+        if taken_down.is_ok() {
+            self.progress.say("Everything is taken down again");
+        }
+        (house, outcome.and_then(|exit| taken_down.map(|()| exit)))
     }
 
     async fn tell(&mut self) -> Result<Told, Error> {
+        self.progress.say(&format!("The pages of all that happens are at {}", self.server.url()));
         self.progress.say("Version 1: from its commit to production");
-        let first = match self.ship(Promote::All, None).await? {
+        let version_1 = sample::create(&self.place.repository)?;
+        let first = match self.ship(None, &version_1, Says::Policy, None).await? {
             Followed::Ended(view) if view.status == Status::Succeeded => view,
             Followed::Ended(_) => return Ok(Told::Failed),
             _ => return Ok(Told::Stopped),
@@ -144,12 +157,13 @@ impl Demo {
         if let Some(url) = &url {
             self.progress.say(&format!("Version 1 serves at {url}"));
         }
-        sample::change(&self.repository)?;
         self.progress.say("Version 2: the same way, while traffic goes through the balancer");
-        let promote = if self.args.auto { Promote::All } else { Promote::Nothing };
+        let version_2 = sample::change(&self.place.repository)?;
+        let says = if self.args.auto { Says::Policy } else { Says::Person };
         let address = url.as_deref().and_then(|url| url.trim_start_matches("http://").parse().ok());
         let (seen_in, seen) = tokio::sync::oneshot::channel();
-        match self.ship(promote, address.map(|address| (address, seen_in))).await? {
+        let traffic = address.map(|address| (address, seen_in));
+        match self.ship(Some(&version_1), &version_2, says, traffic).await? {
             Followed::Ended(view) if view.status == Status::Succeeded => {
                 Ok(Told::Whole(Box::new(Report::new(&first, &view, seen.await.ok()))))
             }
@@ -158,57 +172,58 @@ impl Demo {
         }
     }
 
-    /// Takes the repository's last commit through the pipeline. With an address, traffic goes there
-    /// while production is swapped.
+    /// Pushes the commit, and follows the run that it starts. With an address, traffic goes there while
+    /// production is swapped.
     async fn ship(
         &mut self,
-        promote: Promote,
+        before: Option<&Commit>,
+        commit: &Commit,
+        says: Says,
         traffic: Option<(SocketAddr, tokio::sync::oneshot::Sender<Seen>)>,
     ) -> Result<Followed, Error> {
-        let address =
-            Address::parse(&self.repository.display().to_string(), Path::new("/")).map_err(Error::world)?;
-        let commit = self.house.sources.resolve(&address, &Want::Head).await.map_err(Error::world)?;
-        let origin = Origin {
-            settings_path: Some(self.settings_path.display().to_string()),
-            source: Some(address.to_string()),
-            commit: Some(commit),
-            promote,
-            ..Origin::new(
-                sample::PIPELINE,
-                self.pipeline_path.display().to_string(),
-                Actor::unverified("demo"),
-            )
-        };
-        let engine = self.house.engine.clone();
-        let run = engine.create(service()?, origin, None).await?;
-        engine.drive(&run).await?;
-        let views = |stop| {
-            let data: Arc<Path> = Arc::from(self.house.data.as_path());
-            http::changes(engine.clone(), data, run.clone(), stop).map_err(Error::from)
+        let push = Push::new(before, commit);
+        push.send(self.server.address, &self.place.secret).await?;
+        let run = self.started(&push).await?;
+        let page = format!("{}/runs/{run}", self.server.url());
+        self.progress.say(&format!("A signed webhook of the push started {run}, whose page is {page}"));
+        let engine = self.server.house.engine.clone();
+        let views = || {
+            let data = Arc::from(self.place.data.as_path());
+            http::changes(engine.clone(), data, run.clone(), CancellationToken::new()).map_err(Error::from)
         };
         if let Some((address, seen)) = traffic {
-            tokio::spawn(during_the_swap(views(CancellationToken::new()), address, seen));
+            tokio::spawn(during_the_swap(views(), address, seen));
         }
-        let cancel = || cancel(self.house.engine.clone(), run.clone()).boxed();
-        let followed =
-            follow(&run, views(CancellationToken::new()), cancel, &mut self.progress, &mut self.signals)
-                .await;
+        let shown = match says {
+            Says::Policy => promoted(views(), engine.clone(), run.clone()).boxed(),
+            Says::Person => views().boxed(),
+        };
+        let cancel = || cancel(engine.clone(), run.clone()).boxed();
+        let followed = follow(&run, shown, cancel, &mut self.progress, &mut self.signals).await;
         match followed {
             Followed::Ended(view) => {
                 self.progress.finish(&view);
-                let target = if self.args.json { Target::Stderr } else { Target::Stdout };
-                let place = format!(" --data {}", self.house.data.display());
-                self.progress = Progress::new(target, place);
+                self.progress = progress(&self.args, &self.server);
                 Ok(Followed::Ended(view))
             }
             Followed::Lost(Some(error)) => Err(error),
             followed => {
                 self.progress.stop();
                 // Somebody wants to leave at once: the run has to let go of its fleets first.
-                let _ = cancel_and_wait(&self.house, &run).await;
+                let _ = cancel_and_wait(&engine, &run).await;
                 Ok(followed)
             }
         }
+    }
+
+    /// The run that the push started.
+    async fn started(&self, push: &Push) -> Result<RunId, Error> {
+        let delivery = self.server.intake.handled(&push.delivery).await.map_err(Error::world)?;
+        let settlement = delivery.settlement;
+        settlement.runs.into_iter().next().ok_or_else(|| {
+            let why = settlement.reason.unwrap_or_else(|| "it is not handled yet".to_owned());
+            Error::world(format!("the push of the demo started no run: {why}"))
+        })
     }
 
     /// Shows the result. Without --auto what runs goes on serving until somebody interrupts it.
@@ -223,20 +238,41 @@ impl Demo {
         }
         Ok(if report.swap.failed == 0 { Exit::Good } else { Exit::Failed })
     }
+}
 
-    /// Ends every fleet and the balancer.
-    async fn take_down(&mut self) -> Result<(), Error> {
-        for (environment, _) in self.settings.environments.clone() {
-            let fleet = FleetId::new(service()?, environment);
-            match self.house.engine.down(&fleet, Actor::unverified("demo"), |_| {}).await {
-                Ok(()) | Err(crate::engine::Error::NoFleet(_)) => {}
-                Err(error) => return Err(error.into()),
+/// Ends every fleet and the balancer.
+async fn take_down(house: &House, settings: &Settings) -> Result<(), Error> {
+    for environment in settings.environments.keys() {
+        let fleet = FleetId::new(service()?, environment.clone());
+        match house.engine.down(&fleet, Actor::unverified("demo"), |_| {}).await {
+            Ok(()) | Err(crate::engine::Error::NoFleet(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    house.balancer.stop().await.map_err(Error::world)
+}
+
+/// The views of a run that passes every gate by the word of the command line. Those on which somebody
+/// would be asked are left out.
+fn promoted(
+    views: impl Stream<Item = Result<RunView, Error>> + Send,
+    engine: Engine,
+    run: RunId,
+) -> impl Stream<Item = Result<RunView, Error>> + Send {
+    views.try_filter_map(move |view| {
+        let (engine, run) = (engine.clone(), run.clone());
+        async move {
+            let Some(gate) = view.gates.iter().find(|gate| gate.status == "waiting") else {
+                return Ok(Some(view));
+            };
+            let act = Act::Promote { environment: gate.environment.clone() };
+            match engine.act(&run, act, Actor::command_line_policy()).await {
+                Ok(()) => Ok(None),
+                // It is being cancelled, or a person has to decide after all: whoever watches sees it.
+                Err(_) => Ok(Some(view)),
             }
         }
-        self.house.balancer.stop().await.map_err(Error::world)?;
-        self.progress.say("Everything is taken down again");
-        Ok(())
-    }
+    })
 }
 
 /// Sends traffic from the moment production's swap begins until it is over and enough was sent.
@@ -260,13 +296,13 @@ async fn during_the_swap(
     }
 }
 
-async fn cancel(engine: crate::engine::Engine, run: RunId) -> Result<(), Error> {
+async fn cancel(engine: Engine, run: RunId) -> Result<(), Error> {
     Ok(engine.act(&run, Act::Cancel { reason: String::new() }, Actor::unverified("demo")).await?)
 }
 
-async fn cancel_and_wait(house: &House, run: &RunId) -> Result<(), Error> {
-    cancel(house.engine.clone(), run.clone()).await?;
-    if let Some(handle) = house.engine.handle(run) {
+async fn cancel_and_wait(engine: &Engine, run: &RunId) -> Result<(), Error> {
+    cancel(engine.clone(), run.clone()).await?;
+    if let Some(handle) = engine.handle(run) {
         handle.ended().await;
     }
     Ok(())
@@ -274,36 +310,4 @@ async fn cancel_and_wait(house: &House, run: &RunId) -> Result<(), Error> {
 
 fn service() -> Result<PipelineName, Error> {
     "storefront".parse().map_err(Error::world)
-}
-
-/// The data directory; one that nobody named is removed at the end.
-fn directory(named: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
-    let Some(named) = named else {
-        let temporary = tempfile::Builder::new().prefix("windlass-demo-").tempdir()?;
-        return Ok((temporary.path().canonicalize()?, Some(temporary)));
-    };
-    crate::directory::make_private(named)?;
-    let data = named.canonicalize()?;
-    if std::fs::read_dir(&data)?.next().is_some() {
-        return Err(Error::input(format!("{} is not empty; the demo starts from nothing", data.display()))
-            .hint("name a new directory, or leave out --data"));
-    }
-    Ok((data, None))
-}
-
-/// The settings, with other ports where somebody else has those that are named there.
-fn settings_text() -> String {
-    let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let mut text = sample::SETTINGS.to_owned();
-    let mut next = 7433;
-    for port in [7431, 7432] {
-        if !free(port) {
-            while next < 7600 && !free(next) {
-                next += 1;
-            }
-            text = text.replace(&format!("port: {port}"), &format!("port: {next}"));
-            next += 1;
-        }
-    }
-    text
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::cli::Error;
+use crate::run::event::Commit;
 
 /// The demo's pipeline and its settings, as they stand in `pipelines/`.
 pub const PIPELINE: &str = include_str!("../../../pipelines/storefront.yaml");
@@ -11,6 +12,9 @@ pub const SETTINGS: &str = include_str!("../../../pipelines/settings.yaml");
 
 /// What version 1 says of itself, and version 2 does not.
 const VERSION_1: &str = include_str!("../../../examples/storefront/src/version.rs");
+
+/// The branch of its commits.
+const BRANCH: &str = "main";
 
 macro_rules! sample {
     ($($mode:literal $path:literal),* $(,)?) => {
@@ -36,7 +40,7 @@ sample! {
 }
 
 /// Makes the repository with version 1 as its first commit.
-pub fn create(directory: &Path) -> Result<(), Error> {
+pub fn create(directory: &Path) -> Result<Commit, Error> {
     use std::os::unix::fs::PermissionsExt;
     for (path, mode, content) in FILES {
         let path = directory.join(path);
@@ -47,20 +51,20 @@ pub fn create(directory: &Path) -> Result<(), Error> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode))?;
     }
     let mut options = git2::RepositoryInitOptions::new();
-    options.initial_head("main").external_template(false);
+    options.initial_head(BRANCH).external_template(false);
     git2::Repository::init_opts(directory, &options).map_err(Error::world)?;
     commit(directory, "Open the shop")
 }
 
 /// Commits version 2.
-pub fn change(directory: &Path) -> Result<(), Error> {
+pub fn change(directory: &Path) -> Result<Commit, Error> {
     let version_2 = VERSION_1.replace("\"1\"", "\"2\"").replace("version 1", "version 2");
     std::fs::write(directory.join("src/version.rs"), version_2)?;
     commit(directory, "Greet customers as version 2")
 }
 
-fn commit(directory: &Path, message: &str) -> Result<(), Error> {
-    let commit = || -> Result<(), git2::Error> {
+fn commit(directory: &Path, message: &str) -> Result<Commit, Error> {
+    let commit = || -> Result<(git2::Oid, String), git2::Error> {
         let repository = git2::Repository::open(directory)?;
         let mut index = repository.index()?;
         index.add_all(["*"], git2::IndexAddOption::DEFAULT, None)?;
@@ -69,10 +73,13 @@ fn commit(directory: &Path, message: &str) -> Result<(), Error> {
         let author = git2::Signature::now("Octo Cat", "octocat@example.com")?;
         let parent = repository.head().ok().and_then(|head| head.peel_to_commit().ok());
         let parents: Vec<&git2::Commit> = parent.iter().collect();
-        repository.commit(Some("HEAD"), &author, &author, message, &tree, &parents)?;
-        Ok(())
+        let id = repository.commit(Some("HEAD"), &author, &author, message, &tree, &parents)?;
+        Ok((id, author.to_string()))
     };
-    commit().map_err(|error| Error::world(format!("the demo's repository cannot be made: {error}")))
+    let (id, author) =
+        commit().map_err(|error| Error::world(format!("the demo's repository cannot be made: {error}")))?;
+    let sha = id.to_string().parse().map_err(Error::world)?;
+    Ok(Commit { sha, branch: BRANCH.to_owned(), author, message: message.to_owned() })
 }
 
 #[cfg(test)]
@@ -102,12 +109,14 @@ mod tests {
     fn version_2_differs_from_version_1() {
         let directory = tempfile::tempdir().unwrap();
         create(directory.path()).unwrap();
-        change(directory.path()).unwrap();
+        let changed = change(directory.path()).unwrap();
         let text = std::fs::read_to_string(directory.path().join("src/version.rs")).unwrap();
         assert!(text.contains("\"2\"") && !text.contains("version 1"), "{text}");
         let repository = git2::Repository::open(directory.path()).unwrap();
         let head = repository.head().unwrap().peel_to_commit().unwrap();
         assert_eq!(head.parent_count(), 1);
+        assert_eq!(head.id().to_string(), changed.sha.to_string());
+        assert_eq!(changed.author, "Octo Cat <octocat@example.com>");
         assert_eq!(repository.head().unwrap().shorthand().unwrap(), "main");
     }
 }

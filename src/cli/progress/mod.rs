@@ -29,6 +29,8 @@ pub struct Progress {
     before: Option<RunView>,
     /// What is added to commands that are shown, so that they find the same data directory.
     place: String,
+    /// Where the pages of a server are that is there as long as the run is shown.
+    pages: Option<String>,
 }
 
 impl Progress {
@@ -38,7 +40,13 @@ impl Progress {
             Target::Stderr => std::io::stderr().is_terminal(),
         };
         let live = terminal.then(|| live::Live::new(target));
-        Self { target, live, before: None, place }
+        Self { target, live, before: None, place, pages: None }
+    }
+
+    /// Shows people who are asked for something the page where they do it; `pages` is
+    /// `http://127.0.0.1:7430`.
+    pub fn with_pages(self, pages: String) -> Self {
+        Self { pages: Some(pages), ..self }
     }
 
     /// Whether it is worth calling [`Self::tick`].
@@ -51,13 +59,14 @@ impl Progress {
         let now = Timestamp::now();
         match &mut self.live {
             Some(live) => {
-                for line in news::gates(self.before.as_ref(), view, &self.place) {
+                for line in news::gates(self.before.as_ref(), view, &self.place, self.pages.as_deref()) {
                     live.say(&line);
                 }
                 live.draw(&screen::lines(view, now));
             }
             None => {
-                for line in news::lines(self.before.as_ref(), view, now, &self.place) {
+                let (before, pages) = (self.before.as_ref(), self.pages.as_deref());
+                for line in news::lines(before, view, now, &self.place, pages) {
                     self.print(&line);
                 }
             }

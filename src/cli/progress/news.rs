@@ -6,8 +6,15 @@ use crate::cli::shipment;
 use crate::cli::text::{self, between, clean, clock};
 use crate::run::view::{GateView, RunView, StageStatus, StageView, StepStatus};
 
-/// What happened between two views of a run, in the order of time. `place` is added to commands.
-pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &str) -> Vec<String> {
+/// What happened between two views of a run, in the order of time. `place` is added to commands; `pages`
+/// is where a server's pages are.
+pub fn lines(
+    before: Option<&RunView>,
+    view: &RunView,
+    now: Timestamp,
+    place: &str,
+    pages: Option<&str>,
+) -> Vec<String> {
     let mut news: Vec<(Timestamp, String)> = Vec::new();
     if before.is_none() {
         news.push((view.created_at, begins(view)));
@@ -37,7 +44,7 @@ pub fn lines(before: Option<&RunView>, view: &RunView, now: Timestamp, place: &s
     // Stable: what happened at the same time stays in the order of the file.
     news.sort_by_key(|(at, _)| *at);
     let mut lines: Vec<String> = news.into_iter().map(|(at, text)| format!("{} {text}", clock(at))).collect();
-    lines.extend(gates(before, view, place));
+    lines.extend(gates(before, view, place, pages));
     lines
 }
 
@@ -49,7 +56,7 @@ fn begins(view: &RunView) -> String {
 }
 
 /// The gates that the run has come to, and what waits there.
-pub fn gates(before: Option<&RunView>, view: &RunView, place: &str) -> Vec<String> {
+pub fn gates(before: Option<&RunView>, view: &RunView, place: &str, pages: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     for gate in view.gates.iter().filter(|gate| gate.status == "waiting" && !view.status.is_final()) {
         if old_gate(before, gate).is_some_and(|old| old.reached_at == gate.reached_at) {
@@ -58,7 +65,9 @@ pub fn gates(before: Option<&RunView>, view: &RunView, place: &str) -> Vec<Strin
         let (run, environment) = (&view.run, &gate.environment);
         lines.push(format!("{} {environment} waits for a promotion of {run}", clock(gate.reached_at)));
         lines.extend(shipment::lines(&gate.ships, environment).into_iter().map(|line| format!("  {line}")));
-        lines.push(format!("  to ship it: windlass promote {run} {environment}{place}"));
+        let page = pages.map(|pages| format!("open {pages}/runs/{run} and click Promote, or: "));
+        let page = page.unwrap_or_default();
+        lines.push(format!("  to ship it: {page}windlass promote {run} {environment}{place}"));
         lines.push(format!("  or not:     windlass reject {run} {environment} --reason \"…\"{place}"));
     }
     lines

@@ -46,7 +46,7 @@ fn view(status: &str, stages: &[Value]) -> RunView {
 
 /// The news without the time of day, which depends on where the test runs.
 fn said(before: Option<&RunView>, now: &RunView) -> Vec<String> {
-    let lines = news::lines(before, now, at(9), "");
+    let lines = news::lines(before, now, at(9), "", None);
     lines.into_iter().map(|line| line[9..].to_owned()).collect()
 }
 
@@ -134,5 +134,25 @@ fn the_last_line_names_the_command_that_tells_more() {
         plain(&view("failed", &[failed])),
         "shop/7 failed after 5.0 s: test: “Unit” ended with exit code 1\n\
          what it said: windlass logs shop/7 test --data d"
+    );
+}
+
+#[test]
+fn who_is_asked_at_a_gate_is_told_the_command_and_the_page_where_there_is_one() {
+    let mut view = view("waiting", &[]);
+    let gate = json!({
+        "environment": "production", "status": "waiting", "reached_at": at(1), "decided_at": null,
+        "actor": null, "reason": null, "ships": crate::run::event::Shipment::default(),
+    });
+    view.gates = vec![serde_json::from_value(gate).unwrap()];
+    let asked = |pages| {
+        let lines = news::gates(None, &view, " --data d", pages);
+        lines.into_iter().find(|line| line.contains("to ship it")).unwrap()
+    };
+    let command = "windlass promote shop/7 production --data d";
+    assert_eq!(asked(None), format!("  to ship it: {command}"));
+    assert_eq!(
+        asked(Some("http://127.0.0.1:7430")),
+        format!("  to ship it: open http://127.0.0.1:7430/runs/shop/7 and click Promote, or: {command}")
     );
 }
