@@ -170,6 +170,11 @@ const scenarios = {
       }
       await form.getByRole('button').click()
     }
+    // What can be chosen is brought up to date, and the first of it stays the default.
+    const choice = page.locator('#lock').getByLabel('What')
+    await choice.evaluate((select) => select.options[1].remove())
+    await choice.locator('option').nth(1).waitFor({ state: 'attached' })
+    assert.equal(await choice.inputValue(), 'fleet')
     for (const what of ['fleet', 'environment']) {
       await fill(page.locator('#lock'), what)
       await page.getByText('It is locked').waitFor()

@@ -64,9 +64,11 @@ function morph(old, fresh) {
   }
   if (old.localName === 'textarea') return
   if (old.localName === 'select') {
-    // What was chosen stays, with whatever else there is to choose now.
+    if (old.innerHTML === fresh.innerHTML) return
+    // What was chosen stays, with whatever else there is to choose now. Copies, as an option that is taken
+    // out of one list makes the next one there the chosen one, which it stays where it goes.
     const chosen = touched.has(old) ? old.value : null
-    old.replaceChildren(...fresh.childNodes)
+    old.replaceChildren(...[...fresh.childNodes].map((child) => child.cloneNode(true)))
     if (chosen !== null && [...old.options].some((option) => option.value === chosen)) old.value = chosen
     return
   }
