@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
 use crate::ids::{PipelineName, RunId};
+use crate::pipeline::model::{Patterns, Triggers};
 use crate::store::{self, Delivery, DeliveryFilter, DeliveryStatus, Inbox};
 
 /// Every pipeline file of a server.
@@ -42,6 +43,9 @@ pub struct PipelineView {
     /// When its schedules are due next.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_due: Option<Timestamp>,
+    /// What starts a run by itself, a few words each: `a push to main`.
+    #[serde(default)]
+    pub starts: Vec<String>,
     /// The params that a run can be given; those without a default have to be.
     #[serde(default)]
     pub params: Vec<ParamView>,
@@ -115,8 +119,45 @@ pub(super) fn pipelines(catalog: &Catalog, now: Timestamp) -> PipelineList {
             file: file.clone(),
             error: entry.problem.clone(),
             next_due: schedules.iter().filter_map(|schedule| schedule.after(now)).min(),
+            starts: pipeline.map(|pipeline| starts(&pipeline.on)).unwrap_or_default(),
             params: params.into_iter().flatten().collect(),
         }
     };
     PipelineList { pipelines: catalog.files.iter().map(view).collect(), error: catalog.problem.clone() }
+}
+
+/// `a push to main or release/*, of files src/**`
+fn starts(on: &Triggers) -> Vec<String> {
+    let of = |what: &str, patterns: &Patterns| match patterns.is_empty() {
+        true => String::new(),
+        false => format!("{what}{}", patterns.0.join(", ")),
+    };
+    let mut starts = Vec::new();
+    if let Some(push) = &on.push {
+        let paths = of(", of files ", &push.paths);
+        match (push.branches.is_empty(), push.tags.is_empty()) {
+            (true, true) => starts.push(format!("a push to any branch{paths}")),
+            (false, true) => starts.push(format!("a push{}{paths}", of(" to ", &push.branches))),
+            (true, false) => starts.push(format!("a push{}{paths}", of(" of the tag ", &push.tags))),
+            (false, false) => starts.push(format!(
+                "a push{}{}{paths}",
+                of(" to ", &push.branches),
+                of(", or of the tag ", &push.tags)
+            )),
+        }
+    }
+    if let Some(request) = &on.pull_request {
+        let until: Vec<&str> = request.until.iter().map(|stage| stage.as_str()).collect();
+        let until = match until.is_empty() {
+            true => String::new(),
+            false => format!(", as far as {}", until.join(", ")),
+        };
+        let (into, paths) = (of(" into ", &request.branches), of(", of files ", &request.paths));
+        starts.push(format!("a pull request{into}{paths}{until}"));
+    }
+    starts.extend(on.schedules.iter().map(|schedule| {
+        let branch = schedule.branch.as_ref().map(|branch| format!(", of {branch}")).unwrap_or_default();
+        format!("the schedule {} ({}){branch}", schedule.cron, schedule.timezone)
+    }));
+    starts
 }

@@ -1,30 +1,26 @@
 //! The pages as people use them: a real server, and chromium driven by `pages.mjs` beside this.
 //!
-//! Needs node, chromium and playwright-core, which `.ci/test` installs. Where one is missing the tests
-//! fail and say so: what was not looked at is not taken for good.
+//! What it needs `.ci/tools` installs. Where that cannot be done the tests fail and say so: what was not
+//! looked at is not taken for good.
 
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
 
 #[path = "../stories/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "what stories are told with; these need a part of it")]
 mod support;
+#[path = "../tools/mod.rs"]
+#[allow(dead_code, reason = "each of the programs that share it uses what it needs")]
+mod tools;
 
-use support::{Ended, Foreground, PATIENCE, Signal, World, is, until};
-
-/// Where `.ci/test` installs what the tests need.
-fn tools() -> PathBuf {
-    let set = std::env::var_os("WINDLASS_TEST_TOOLS").map(PathBuf::from);
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/windlass-tests");
-    set.unwrap_or_else(home)
-}
-
-fn chromium() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).map(|place| place.join("chromium"));
-    let found = places.into_iter().find(|program| program.is_file());
-    found.expect("there is no chromium: .ci/test installs it")
-}
+use support::{Ended, Foreground, PATIENCE, Signal, World, edit, is, until};
+use tools::tool;
 
 /// A server of a world, and a browser beside it.
 struct Site<'a> {
@@ -35,8 +31,12 @@ struct Site<'a> {
 
 impl<'a> Site<'a> {
     fn open(world: &'a World) -> Self {
-        let settings = world.settings.to_str().unwrap();
-        let server = world.start(&["serve", "--config", settings, "--listen", "127.0.0.1:0"]);
+        Self::with(world, world.settings.to_str().unwrap(), &[])
+    }
+
+    fn with(world: &'a World, settings: &str, more: &[&str]) -> Self {
+        let words = ["serve", "--config", settings, "--listen", "127.0.0.1:0"];
+        let server = world.start(&[&words, more].concat());
         let line = server.says("at http://");
         let address = line.split_once("at ").unwrap().1.trim().to_owned();
         Self { world, server, address }
@@ -44,13 +44,10 @@ impl<'a> Site<'a> {
 
     /// Starts a scenario of `pages.mjs`.
     fn browser(&self, words: &[&str]) -> Foreground {
-        let tools = tools();
-        let playwright = tools.join("node_modules/playwright-core");
-        assert!(playwright.is_dir(), "there is no {}: .ci/test installs it", playwright.display());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/pages.mjs");
-        let mut command = Command::new("node");
+        let mut command = Command::new(tool("node"));
         command.arg(script).arg(words[0]).arg(&self.address).args(&words[1..]);
-        command.env("WINDLASS_TEST_TOOLS", tools).env("WINDLASS_CHROMIUM", chromium());
+        command.env("NODE_PACKAGES", tool("npm")).env("CHROMIUM", tool("chromium"));
         // By this its processes are known as this story's.
         command.env("STORY", &self.world.directory).env("TMPDIR", &self.world.directory);
         Foreground::start(&mut command, PATIENCE)
@@ -120,7 +117,7 @@ fn a_log_is_followed_and_a_failed_stage_replayed_by_a_click() {
 fn a_run_is_promoted_by_a_click_and_by_the_keyboard() {
     let world = World::new();
     let site = Site::open(&world);
-    let at_gate = |run: &serde_json::Value| run["status"] == "waiting" && is(run, "production", "waiting");
+    let at_gate = |run: &Value| run["status"] == "waiting" && is(run, "production", "waiting");
     let first = world.run(&[]);
     world.until("shop/1", "it waits at the gate", at_gate);
     site.does(&["promote", "shop/1", "production"]);
@@ -137,5 +134,97 @@ fn a_run_is_promoted_by_a_click_and_by_the_keyboard() {
     until("the fleet runs it", || {
         (world.fleet("production")["version"] == world.show("shop/2")["version"]).then_some(())
     });
+    world.end();
+}
+
+#[test]
+fn a_fleet_is_locked_and_rolled_back_by_clicks_but_not_from_an_outdated_page() {
+    let world = World::new();
+    // Nothing has a request open that would have to be drained.
+    edit(&world.settings, "drain: 5s", "drain: 100ms");
+    world.ship();
+    world.version(2);
+    world.ship();
+    let site = Site::open(&world);
+    site.does(&["lock", "production", "shop"]);
+    assert_eq!(world.fleet("production")["lock"], Value::Null);
+
+    world.version(3);
+    let third = world.run(&[]);
+    world.until("shop/3", "it waits at the gate", |run| {
+        run["status"] == "waiting" && is(run, "production", "waiting")
+    });
+    // What the browser has open at the gate and at the fleet is outdated by the rollback.
+    site.does(&["rollback", "production", "shop", "shop/3", "shop/4"]);
+    let back = world.show("shop/4");
+    assert_eq!((&back["status"], &back["actor"]), (&json!("succeeded"), &json!("Ada")));
+    assert_eq!(world.fleet("production")["version"], world.show("shop/1")["version"]);
+    assert_eq!(world.show("shop/3")["gates"][0]["status"], "waiting");
+    site.does(&["narrow", "/fleets/production/shop"]);
+    site.does(&["reject", "shop/3", "production"]);
+    third.ended().with(1);
+    assert_eq!(world.show("shop/3")["gates"][0]["reason"], "too late");
+    site.close().with(0);
+    world.end();
+}
+
+const SECRET: &str = "what GitHub and we know";
+
+const HOOKS: &str = "\
+github:
+  webhook_secrets: [{ file: secret }]
+  repositories: { acme/shop: { url: source } }
+";
+
+/// Posts a push to the branch, as GitHub does.
+#[track_caller]
+fn push(site: &Site<'_>, id: &str, commit: &str) {
+    let payload = json!({
+        "ref": "refs/heads/main", "before": "0".repeat(40), "after": commit, "deleted": false, "forced": false,
+        "head_commit": { "id": commit, "message": "Open the shop" },
+        "repository": { "full_name": "acme/shop", "default_branch": "main" },
+        "sender": { "login": "octocat" },
+    });
+    let body = payload.to_string();
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let host = site.address.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    write!(
+        stream,
+        "POST /webhooks/github HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         X-GitHub-Event: push\r\nX-GitHub-Delivery: {id}\r\nX-Hub-Signature-256: sha256={signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+}
+
+#[test]
+fn a_pipeline_is_triggered_and_a_delivery_handled_again_by_clicks() {
+    let world = World::new();
+    let write = |name: &str, text: &str| std::fs::write(world.directory.join(name), text).unwrap();
+    std::fs::create_dir(world.directory.join("pipelines")).unwrap();
+    let triggers = "source: { github: acme/shop }\non: { push: { branches: [main] } }\nstages:";
+    write("pipelines/hello.yaml", &HELLO.replace("stages:", triggers));
+    write("pipelines/broken.yaml", "name: [\n");
+    write("secret", SECRET);
+    write("hooks.yaml", HOOKS);
+    let commit = world.repository.commit("Open the shop again");
+    let site = Site::with(&world, "hooks.yaml", &["--pipelines", "pipelines"]);
+
+    push(&site, "72d3162e-cc78-11e3-81ab-4c9367dc0958", &commit);
+    world.until("hello/1", "the push starts a run", |run| run["status"] == "failed");
+    site.does(&["again", "72d3162e-cc78-11e3-81ab-4c9367dc0958", "hello/1"]);
+    site.does(&["trigger", "hello", "flavour=sweet", "hello/2"]);
+    let run = world.until("hello/2", "it succeeds", |run| run["status"] == "succeeded");
+    assert_eq!((&run["actor"], &run["params"]["flavour"]), (&json!("Ada"), &json!("sweet")));
+    assert_eq!(world.runs().len(), 2);
+    site.does(&["narrow", "/pipelines", "/deliveries", "/deliveries?status=handled"]);
+    site.close().with(0);
     world.end();
 }

@@ -11,7 +11,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-const require = createRequire(join(process.env.WINDLASS_TEST_TOOLS, 'package.json'))
+const require = createRequire(join(process.env.NODE_PACKAGES, 'pages.mjs'))
 const { chromium } = require('playwright-core')
 
 const [scenario, address, ...words] = process.argv.slice(2)
@@ -24,7 +24,7 @@ let context
 
 async function open({ javaScriptEnabled = true, width = 1100, height = 800, colorScheme = 'light' } = {}) {
   context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.WINDLASS_CHROMIUM,
+    executablePath: process.env.CHROMIUM,
     chromiumSandbox: false,
     headless: true,
     args: QUIET,
@@ -41,6 +41,17 @@ async function open({ javaScriptEnabled = true, width = 1100, height = 800, colo
   page.on('request', (request) => {
     const url = new URL(request.url())
     if (url.protocol !== 'data:' && url.origin !== address) wrong.push(`request to ${url}`)
+  })
+  return page
+}
+
+// A page that nobody tells what happens: it shows what was when it was opened.
+async function untold() {
+  const page = await context.newPage()
+  await page.addInitScript(() => {
+    window.EventSource = class extends EventTarget {
+      close() {}
+    }
   })
   return page
 }
@@ -106,7 +117,7 @@ const scenarios = {
     await form.getByRole('button').click()
     await page.getByRole('alert').waitFor()
     assert.equal(await page.locator('form[action$="/replay"] textarea').inputValue(), 'params.none=1')
-    wrong.length = 0 // as above
+    wrong.length = 0 // the browser calls the status of a refusal an error
   },
 
   // Replays with another param, by a click.
@@ -132,11 +143,10 @@ const scenarios = {
     await page.locator('#log').getByText(last).waitFor()
     await page.locator('#live-state', { hasText: /^complete$/ }).waitFor()
     // It stayed at the end, though nobody scrolled.
-    const left = await page.evaluate(() => {
+    await page.waitForFunction(() => {
       const root = document.documentElement
-      return root.scrollHeight - root.scrollTop - root.clientHeight
+      return root.scrollHeight - root.scrollTop - root.clientHeight < 200
     })
-    assert.ok(left < 200, `${left} pixels above the end`)
     const blocks = await page.locator('#log > div').count()
     assert.ok(blocks > 1 && blocks <= 60, `${blocks} blocks`)
   },
@@ -146,6 +156,118 @@ const scenarios = {
     const page = await open({ javaScriptEnabled: false })
     await go(page, `/runs/${run}/logs/${stage}`)
     assert.ok((await text(page, '#log')).includes(wanted))
+  },
+
+  // Locks a fleet and its environment, and unlocks both.
+  async lock(environment, service) {
+    const page = await open()
+    await go(page, `/fleets/${environment}/${service}`)
+    const fill = async (form, what) => {
+      await form.getByLabel('Your name').fill('Ada')
+      if (what) {
+        await form.getByLabel('What').selectOption(what)
+        await form.getByLabel('Reason').fill('we look at it')
+      }
+      await form.getByRole('button').click()
+    }
+    // What can be chosen is brought up to date, and the first of it stays the default.
+    const choice = page.locator('#lock').getByLabel('What')
+    await choice.evaluate((select) => select.options[1].remove())
+    await choice.locator('option').nth(1).waitFor({ state: 'attached' })
+    assert.equal(await choice.inputValue(), 'fleet')
+    for (const what of ['fleet', 'environment']) {
+      await fill(page.locator('#lock'), what)
+      await page.getByText('It is locked').waitFor()
+    }
+    await page.getByText(`All of ${environment} locked by Ada`).waitFor()
+    await go(page, '/')
+    await page.locator(`#fleet-${service}-${environment} .why`, { hasText: /^Locked by Ada/ }).waitFor()
+    await go(page, `/fleets/${environment}/${service}`)
+    for (const what of ['fleet', 'environment']) {
+      await fill(page.locator(`#unlock-${what}`))
+      await page.getByText('It is unlocked.').waitFor()
+    }
+    assert.equal(await page.getByText('Locked by').count(), 0)
+  },
+
+  // Rolls a fleet back, and then clicks at pages that show what was before: both are refused.
+  async rollback(environment, service, run, back) {
+    const page = await open()
+    const [oldFleet, oldGate] = [await untold(), await untold()]
+    await go(oldFleet, `/fleets/${environment}/${service}`)
+    await go(oldGate, `/runs/${run}`)
+    const rollBack = async (page) => {
+      const form = page.locator('form[action$="/rollback"]')
+      await form.getByLabel('Your name').fill('Ada')
+      await form.getByLabel('Reason').fill('it smells')
+      await form.getByRole('button').click()
+    }
+    await go(page, `/fleets/${environment}/${service}`)
+    await rollBack(page)
+    await page.getByText('This run takes the fleet back.').waitFor()
+    assert.equal(new URL(page.url()).pathname, `/runs/${back}`)
+    await page.locator('#state .badge.succeeded').waitFor()
+
+    await rollBack(oldFleet)
+    await oldFleet.getByRole('alert').getByText('does not run any more what the page showed').waitFor()
+    assert.equal(await oldFleet.locator('form[action$="/rollback"]').count(), 0, 'there is nothing to go back to')
+    const gate = oldGate.locator(`#gate-${environment}`)
+    await gate.getByLabel('Your name').first().fill('Ada')
+    await gate.getByRole('button', { name: /Promote/ }).click()
+    await oldGate.getByRole('alert').waitFor()
+    assert.match(await text(oldGate, '[role=alert]'), /changed/)
+    // The page below the refusal shows what is the case now.
+    assert.equal(await gate.count(), 1)
+    wrong.length = 0 // the browser calls the status of a refusal an error
+  },
+
+  // Says no at a gate.
+  async reject(run, environment) {
+    const page = await open()
+    await go(page, `/runs/${run}`)
+    const form = page.locator(`#gate-${environment} form[action$="/reject"]`)
+    await form.getByLabel('Your name').fill('Ada')
+    await form.getByLabel('Reason').fill('too late')
+    await form.getByRole('button').click()
+    await page.getByText('Your rejection is recorded.').waitFor()
+    await page.locator(`#decided-${environment}`).getByText('too late').waitFor()
+  },
+
+  // Starts a run of a pipeline; what is no param is refused, and stays in the form.
+  async trigger(pipeline, param, run) {
+    const page = await open()
+    await go(page, '/')
+    await page.getByRole('navigation').getByText('Pipelines').click()
+    await page.getByText('No run can start from it').waitFor()
+    const card = page.locator(`#pipeline-${pipeline}`)
+    await card.getByText('a push to main').waitFor()
+    await card.getByText('Start a run').click()
+    await card.getByLabel('Your name').fill('Ada')
+    await card.getByLabel(/Params/).fill('nonsense')
+    await card.getByRole('button').click()
+    await page.getByRole('alert').getByText('nonsense').waitFor()
+    wrong.length = 0 // as above
+    assert.equal(await card.getByLabel(/Params/).inputValue(), 'nonsense')
+    await card.getByLabel(/Params/).fill(param)
+    await card.getByLabel(/Branch/).fill('main')
+    await card.getByRole('button').click()
+    await page.getByText('This run is started.').waitFor()
+    assert.equal(new URL(page.url()).pathname, `/runs/${run}`)
+  },
+
+  // Has a delivery handled again: its run is shown again, and there is no second one.
+  async again(id, run) {
+    const page = await open()
+    await go(page, '/')
+    await page.getByRole('navigation').getByText('Deliveries').click()
+    const row = page.locator(`#delivery-github-${id}`)
+    await row.getByText('handled').waitFor()
+    await row.getByRole('button').click()
+    await page.getByText('It was handled again').waitFor()
+    await row.getByText('handled').waitFor()
+    assert.equal(await page.locator('.rows > li').count(), 1)
+    await row.getByRole('link', { name: run }).click()
+    await page.getByRole('heading', { name: run }).waitFor()
   },
 
   // Nothing is wider than a phone, in light and dark, and everything has a name for a screen reader.

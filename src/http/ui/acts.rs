@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::form::Posted;
-use super::{run, text};
+use super::{Typed, run, text};
 use crate::http::extract::Run;
 use crate::http::look::look;
 use crate::http::{Api, Problem};
@@ -24,6 +24,8 @@ pub const SAID: &[(&str, &str)] = &[
     ("unlocked", "It is unlocked."),
     ("lifted", "The quarantine is lifted."),
     ("rolling-back", "This run takes the fleet back."),
+    ("triggered", "This run is started."),
+    ("again", "It was handled again: below is what came of it."),
 ];
 
 /// A decision at a gate.
@@ -79,7 +81,7 @@ pub async fn promote(
 ) -> Result<Response, Problem> {
     let act = Act::Promote { environment: posted.form.environment.clone() };
     let current = is_current(&api, &run, &posted.form).await;
-    done(&api, &run, &posted, current.map(|()| act), "promoted", ("promote", "")).await
+    done(&api, &run, &posted, current.map(|()| act), "promoted", Vec::new()).await
 }
 
 pub async fn reject(
@@ -90,7 +92,8 @@ pub async fn reject(
     let Decision { environment, reason, .. } = &posted.form;
     let act = Act::Reject { environment: environment.clone(), reason: reason.clone() };
     let current = is_current(&api, &run, &posted.form).await;
-    done(&api, &run, &posted, current.map(|()| act), "rejected", ("reject", reason)).await
+    let typed = vec![(format!("reject.{environment}"), reason.clone())];
+    done(&api, &run, &posted, current.map(|()| act), "rejected", typed).await
 }
 
 pub async fn cancel(
@@ -99,8 +102,8 @@ pub async fn cancel(
     posted: Posted<Cancel>,
 ) -> Result<Response, Problem> {
     let reason = &posted.form.reason;
-    done(&api, &run, &posted, Ok(Act::Cancel { reason: reason.clone() }), "cancelled", ("cancel", reason))
-        .await
+    let typed = vec![("cancel".to_owned(), reason.clone())];
+    done(&api, &run, &posted, Ok(Act::Cancel { reason: reason.clone() }), "cancelled", typed).await
 }
 
 pub async fn replay(
@@ -109,7 +112,9 @@ pub async fn replay(
     posted: Posted<Again>,
 ) -> Result<Response, Problem> {
     let again = &posted.form;
-    done(&api, &run, &posted, again.act(), "replayed", ("replay", &again.set)).await
+    let typed =
+        vec![("replay".to_owned(), again.set.clone()), ("replay.what".to_owned(), again.what.clone())];
+    done(&api, &run, &posted, again.act(), "replayed", typed).await
 }
 
 /// Whether the page that the decision was taken on showed what it is about now.
@@ -131,7 +136,7 @@ async fn done<T>(
     posted: &Posted<T>,
     act: Result<Act, Problem>,
     said: &str,
-    (form, typed): (&'static str, &str),
+    typed: Typed,
 ) -> Result<Response, Problem> {
     let acted = match (act, posted.actor()) {
         (Ok(act), Ok(actor)) => api.engine.act(run, act, actor).await.map_err(Problem::from),
@@ -139,6 +144,6 @@ async fn done<T>(
     };
     match acted {
         Ok(()) => Ok(posted.back(&run::path(run), said).into_response()),
-        Err(problem) => run::refused(api, posted.who(), run, problem, (form, typed.to_owned())).await,
+        Err(problem) => run::refused(api, posted.who(), run, problem, typed).await,
     }
 }

@@ -1,23 +1,20 @@
-//! A fleet: what it runs, how its instances are, and who may enter.
-
-use std::collections::BTreeMap;
+//! A fleet: what it runs, how its instances are, and what keeps runs out.
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 
 use super::form::Who;
 use super::run::Said;
-use super::{Base, Notice, page, text};
+use super::{Base, Typed, page, text};
 use crate::engine::{self, fleets::FleetView};
 use crate::http::extract::Asked;
 use crate::http::{Api, Problem};
-use crate::ids::{FleetId, ImageId};
-use crate::journal::{load_environment, load_fleet};
-use crate::run::environment::Lock;
-use crate::run::fleet::{FleetState, Quarantine};
+use crate::ids::FleetId;
+use crate::journal::load_fleet;
+use crate::run::fleet::FleetState;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -25,36 +22,8 @@ struct FleetPage {
     base: Base,
     fleet: FleetView,
     path: String,
-    holds: Holds,
     state: FleetState,
     now: Timestamp,
-}
-
-/// What keeps runs out of a fleet, and what it goes back to.
-pub struct Holds {
-    pub lock: Option<Lock>,
-    pub environment_lock: Option<Lock>,
-    /// Images that the service must not use, in whatever fleet of it that was said.
-    pub quarantined: BTreeMap<ImageId, Quarantine>,
-    /// The name of the image that a rollback goes back to.
-    pub previous: Option<String>,
-}
-
-impl Holds {
-    pub async fn of(api: &Api, id: &FleetId) -> Result<Self, Problem> {
-        let store = api.engine.store().as_ref();
-        let rows = store.fleets().await.map_err(engine::Error::from)?;
-        let mut quarantined = BTreeMap::new();
-        for row in rows.into_iter().filter(|row| row.fleet.service == id.service) {
-            let state = load_fleet(store, &row.fleet).await.map_err(engine::Error::from)?;
-            quarantined.extend(state.quarantined);
-        }
-        let state = load_fleet(store, id).await.map_err(engine::Error::from)?;
-        let around = load_environment(store, &id.environment).await.map_err(engine::Error::from)?;
-        let previous = state.previous(|image| quarantined.contains_key(image));
-        let previous = previous.map(|previous| previous.image.name.clone());
-        Ok(Self { lock: state.lock, environment_lock: around.lock, quarantined, previous })
-    }
 }
 
 /// The fleet that the path names, environment first.
@@ -70,8 +39,15 @@ pub async fn show(
     Asked(said): Asked<Said>,
 ) -> Result<Response, Problem> {
     let id = named(names)?;
-    let base = Base::new(id.to_string(), who).said(said.said.as_deref());
-    show_fleet(&api, StatusCode::OK, base, &id).await
+    match (found(&api, &id).await?, said.said) {
+        (Some(fleet), said) => {
+            let base = Base::new(id.to_string(), who).said(said.as_deref());
+            show_fleet(&api, StatusCode::OK, base, &id, fleet).await
+        }
+        // Of a fleet that never was, a lock was all there was.
+        (None, Some(said)) if said == "unlocked" => Ok(Redirect::to("/?said=unlocked").into_response()),
+        (None, _) => Err(Problem::not_found(format!("there is no fleet {id}"))),
+    }
 }
 
 /// The address of a fleet's page.
@@ -79,25 +55,31 @@ pub fn path(fleet: &FleetId) -> String {
     format!("/fleets/{}/{}", fleet.environment, fleet.service)
 }
 
-/// The page of a fleet with what was refused above it.
+/// The page of a fleet with what was refused above it; of a fleet that is not there, the refusal alone.
 pub async fn refused(
     api: &Api,
     who: Who,
     id: &FleetId,
     problem: Problem,
-    (form, typed): (&'static str, String),
+    typed: Typed,
 ) -> Result<Response, Problem> {
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let notice = Some(Notice::Refused { problem, form, typed });
-    show_fleet(api, status, Base { title: id.to_string(), who, notice }, id).await
+    let Ok(Some(fleet)) = found(api, id).await else { return Err(problem) };
+    let (status, base) = Base::refusal(id.to_string(), who, problem, typed);
+    show_fleet(api, status, base, id, fleet).await
 }
 
-async fn show_fleet(api: &Api, status: StatusCode, base: Base, id: &FleetId) -> Result<Response, Problem> {
-    let fleets = api.engine.fleets().await?;
-    let found = fleets.into_iter().find(|fleet| fleet.fleet == id.to_string());
-    let fleet = found.ok_or_else(|| Problem::not_found(format!("there is no fleet {id}")))?;
+async fn found(api: &Api, id: &FleetId) -> Result<Option<FleetView>, Problem> {
+    let mut fleets = api.engine.fleets().await?.into_iter();
+    Ok(fleets.find(|fleet| fleet.fleet == id.to_string()))
+}
+
+async fn show_fleet(
+    api: &Api,
+    status: StatusCode,
+    base: Base,
+    id: &FleetId,
+    fleet: FleetView,
+) -> Result<Response, Problem> {
     let state = load_fleet(api.engine.store().as_ref(), id).await.map_err(engine::Error::from)?;
-    let path = path(id);
-    let holds = Holds::of(api, id).await?;
-    page(status, &FleetPage { base, fleet, path, holds, state, now: Timestamp::now() })
+    page(status, &FleetPage { base, fleet, path: path(id), state, now: Timestamp::now() })
 }

@@ -124,6 +124,7 @@ impl<T> Posted<T> {
     pub fn who(&self) -> Who {
         match &self.who {
             Who::Verified(actor) => Who::Verified(actor.clone()),
+            known if self.name.trim().is_empty() => known.clone(),
             _ => Who::Says(self.name.clone()),
         }
     }
@@ -131,7 +132,7 @@ impl<T> Posted<T> {
     /// Back to a page (303, RFC 9110 section 15.4.4), which says what was done; the name is remembered.
     pub fn back(&self, path: &str, said: &str) -> Response {
         let mut response = Redirect::to(&format!("{path}?said={said}")).into_response();
-        if !self.who.is_verified() {
+        if !self.who.is_verified() && !self.name.trim().is_empty() {
             let name = utf8_percent_encode(self.name.trim(), NON_ALPHANUMERIC);
             let cookie = format!("{COOKIE}={name}; Path=/; Max-Age={KEPT}; HttpOnly; SameSite=Strict");
             if let Ok(cookie) = HeaderValue::from_str(&cookie) {

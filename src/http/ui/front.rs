@@ -6,13 +6,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 
-use super::fleet::Holds;
 use super::form::Who;
+use super::run::Said;
 use super::runs::Line;
 use super::{Base, page, runs, text};
 use crate::engine::fleets::FleetView;
+use crate::http::extract::Asked;
 use crate::http::{Api, Problem};
-use crate::ids::FleetId;
 use crate::store::RunFilter;
 
 /// So many runs are on the front page.
@@ -22,21 +22,16 @@ const NEWEST: u32 = 10;
 #[template(path = "front.html")]
 struct Front {
     base: Base,
-    fleets: Vec<(FleetView, Holds)>,
+    fleets: Vec<FleetView>,
     runs: Vec<Line>,
     now: Timestamp,
 }
 
-pub async fn show(State(api): State<Api>, who: Who) -> Result<Response, Problem> {
+pub async fn show(State(api): State<Api>, who: Who, Asked(said): Asked<Said>) -> Result<Response, Problem> {
     let filter = RunFilter { limit: Some(NEWEST), ..RunFilter::default() };
-    let mut fleets = Vec::new();
-    for fleet in api.engine.fleets().await? {
-        let id = FleetId::new(fleet.service.clone(), fleet.environment.clone());
-        fleets.push((fleet, Holds::of(&api, &id).await?));
-    }
     let page_ = Front {
-        base: Base::new("Fleets", who),
-        fleets,
+        base: Base::new("Fleets", who).said(said.said.as_deref()),
+        fleets: api.engine.fleets().await?,
         runs: runs::lines(&api, &filter).await?,
         now: Timestamp::now(),
     };

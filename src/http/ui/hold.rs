@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::fleet::{self, named, path};
 use super::form::Posted;
-use super::run;
+use super::{Typed, run};
 use crate::engine::{self, Target};
 use crate::http::{Api, Problem};
 use crate::ids::FleetId;
@@ -63,7 +63,7 @@ pub async fn rollback(
     };
     match begun.await {
         Ok(run) => Ok(posted.back(&run::path(&run), "rolling-back")),
-        Err(problem) => fleet::refused(&api, posted.who(), &id, problem, ("rollback", reason.clone())).await,
+        Err(problem) => fleet::refused(&api, posted.who(), &id, problem, typed("rollback", reason)).await,
     }
 }
 
@@ -75,7 +75,7 @@ pub async fn lock(
     let id = named(names)?;
     let Lock { reason, what } = &posted.form;
     let act = async |actor: Actor| Ok(api.engine.lock(&target(&id, what)?, &actor, reason).await?);
-    done(&api, &id, &posted, act, "locked", ("lock", reason)).await
+    done(&api, &id, &posted, act, "locked", typed("lock", reason)).await
 }
 
 pub async fn unlock(
@@ -86,7 +86,7 @@ pub async fn unlock(
     let id = named(names)?;
     let what = &posted.form.what;
     let act = async |actor: Actor| Ok(api.engine.unlock(&target(&id, what)?, &actor).await?);
-    done(&api, &id, &posted, act, "unlocked", ("unlock", "")).await
+    done(&api, &id, &posted, act, "unlocked", Vec::new()).await
 }
 
 pub async fn lift(
@@ -100,7 +100,7 @@ pub async fn lift(
         api.engine.lift(&id.service, image, &actor, reason).await?;
         Ok(())
     };
-    done(&api, &id, &posted, act, "lifted", ("lift", reason)).await
+    done(&api, &id, &posted, act, "lifted", typed(&format!("lift.{image}"), reason)).await
 }
 
 fn target(fleet: &FleetId, what: &str) -> Result<Target, Problem> {
@@ -111,6 +111,10 @@ fn target(fleet: &FleetId, what: &str) -> Result<Target, Problem> {
     }
 }
 
+fn typed(field: &str, text: &str) -> Typed {
+    vec![(field.to_owned(), text.to_owned())]
+}
+
 /// Carries it out; back to the page, or the page with the refusal.
 async fn done<T>(
     api: &Api,
@@ -118,7 +122,7 @@ async fn done<T>(
     posted: &Posted<T>,
     act: impl AsyncFnOnce(Actor) -> Result<(), Problem>,
     said: &str,
-    (form, typed): (&'static str, &str),
+    typed: Typed,
 ) -> Result<Response, Problem> {
     let acted = match posted.actor() {
         Ok(actor) => act(actor).await,
@@ -126,6 +130,6 @@ async fn done<T>(
     };
     match acted {
         Ok(()) => Ok(posted.back(&path(id), said)),
-        Err(problem) => fleet::refused(api, posted.who(), id, problem, (form, typed.to_owned())).await,
+        Err(problem) => fleet::refused(api, posted.who(), id, problem, typed).await,
     }
 }

@@ -28,12 +28,14 @@ use super::{Api, Problem};
 mod acts;
 mod ansi;
 mod assets;
+mod deliveries;
 mod fleet;
 mod form;
 mod front;
 mod hold;
 mod live;
 mod log;
+mod pipelines;
 mod run;
 mod runs;
 #[cfg(test)]
@@ -64,6 +66,10 @@ pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/", get(front::show))
         .route("/runs", get(runs::show))
+        .route("/pipelines", get(pipelines::show))
+        .route("/pipelines/{name}/trigger", post(pipelines::trigger).get(pipelines::back))
+        .route("/deliveries", get(deliveries::show))
+        .route("/deliveries/again", post(deliveries::again).get(deliveries::back))
         .nest("/fleets/{environment}/{service}", fleet)
         .nest("/runs/{pipeline}/{number}", run)
         .route("/assets/{name}", get(assets::serve))
@@ -120,9 +126,12 @@ struct Base {
 enum Notice {
     /// It was done.
     Done(&'static str),
-    /// It was not, with what somebody had typed into which form.
-    Refused { problem: Problem, form: &'static str, typed: String },
+    /// It was not, with what somebody had typed.
+    Refused { problem: Problem, typed: Typed },
 }
+
+/// What somebody had typed into a form that was refused, by the field's name in the templates.
+type Typed = Vec<(String, String)>;
 
 impl Base {
     fn new(title: impl Into<String>, who: Who) -> Self {
@@ -150,11 +159,28 @@ impl Base {
         }
     }
 
-    /// What somebody had typed into the form before it was refused.
+    /// With what was refused, and what somebody had typed.
+    fn refusal(title: impl Into<String>, who: Who, problem: Problem, typed: Typed) -> (StatusCode, Self) {
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Self { title: title.into(), who, notice: Some(Notice::Refused { problem, typed }) })
+    }
+
+    /// What somebody had typed into the field before the form was refused.
     fn typed(&self, wanted: &str) -> &str {
+        let typed = match &self.notice {
+            Some(Notice::Refused { typed, .. }) => typed.as_slice(),
+            _ => &[],
+        };
+        typed.iter().find(|(field, _)| field == wanted).map_or("", |(_, text)| text)
+    }
+
+    /// Whether what was refused is about that pipeline.
+    fn is_about(&self, pipeline: &str) -> bool {
         match &self.notice {
-            Some(Notice::Refused { form, typed, .. }) if *form == wanted => typed,
-            _ => "",
+            Some(Notice::Refused { typed, .. }) => {
+                typed.iter().any(|(field, _)| field.strip_prefix("params.") == Some(pipeline))
+            }
+            _ => false,
         }
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::form::Who;
-use super::{Base, Notice, page, text};
+use super::{Base, Typed, page, text};
 use crate::http::extract::{Asked, Run};
 use crate::http::look::look;
 use crate::http::{Api, Problem};
@@ -21,12 +21,21 @@ pub struct Said {
     pub said: Option<String>,
 }
 
+/// `?said=…&again=…`: also what is chosen in the form to replay, `from build`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Asking {
+    said: Option<String>,
+    again: Option<String>,
+}
+
 #[derive(Template)]
 #[template(path = "run.html")]
 struct RunPage {
     base: Base,
     run: RunView,
     path: String,
+    /// What is chosen in the form to replay.
+    again: Option<String>,
     now: Timestamp,
 }
 
@@ -34,11 +43,11 @@ pub async fn show(
     State(api): State<Api>,
     who: Who,
     Run(run): Run,
-    Asked(said): Asked<Said>,
+    Asked(asking): Asked<Asking>,
 ) -> Result<Response, Problem> {
     let view = look(&api.engine, &api.data, &run).await?;
-    let base = Base::new(run.to_string(), who).said(said.said.as_deref());
-    show_view(StatusCode::OK, base, view)
+    let base = Base::new(run.to_string(), who).said(asking.said.as_deref());
+    show_view(StatusCode::OK, base, view, asking.again)
 }
 
 /// The page of a run with what was refused above it.
@@ -47,17 +56,22 @@ pub async fn refused(
     who: Who,
     run: &RunId,
     problem: Problem,
-    (form, typed): (&'static str, String),
+    typed: Typed,
 ) -> Result<Response, Problem> {
     let Ok(view) = look(&api.engine, &api.data, run).await else { return Err(problem) };
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let notice = Some(Notice::Refused { problem, form, typed });
-    show_view(status, Base { title: run.to_string(), who, notice }, view)
+    let again = typed.iter().find(|(field, _)| field == "replay.what").map(|(_, what)| what.clone());
+    let (status, base) = Base::refusal(run.to_string(), who, problem, typed);
+    show_view(status, base, view, again)
 }
 
-fn show_view(status: StatusCode, base: Base, run: RunView) -> Result<Response, Problem> {
+fn show_view(
+    status: StatusCode,
+    base: Base,
+    run: RunView,
+    again: Option<String>,
+) -> Result<Response, Problem> {
     let path = path(&run.run);
-    page(status, &RunPage { base, run, path, now: Timestamp::now() })
+    page(status, &RunPage { base, run, path, again, now: Timestamp::now() })
 }
 
 /// The address of a run's page.
@@ -104,6 +118,15 @@ impl RunPage {
     /// Whether a replay can be asked for at all.
     fn can_replay(&self) -> bool {
         self.run.status != Status::Cancelling && !self.ended().is_empty()
+    }
+
+    /// Whether the form to replay has this chosen, where nobody chose anything.
+    fn chosen(&self, what: &str) -> bool {
+        self.again.as_deref() == Some(what)
+    }
+
+    fn chosen_stage(&self, how: &str, stage: &StageView) -> bool {
+        self.chosen(&format!("{how} {}", stage.name))
     }
 
     /// The attempts before the one that is shown.

@@ -2,8 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::engine::fleets::FleetView;
 use crate::ids::CommitSha;
+use crate::intake::PipelineView;
 use crate::run::event::Shipment;
+use crate::run::report::Tests;
+pub use crate::run::report::full_name;
 
 /// Makes what would hide, move or turn other text visible: control characters as their pictures, and
 /// marks of writing direction (Unicode Technical Report 36) as their numbers. Whole pages go through this;
@@ -44,6 +48,11 @@ pub fn when_exactly(at: &Timestamp, now: &Timestamp) -> String {
     format!("<time datetime=\"{at:.0}\">{exact}</time> (<time datetime=\"{at:.0}\" data-ago>{words}</time>)")
 }
 
+/// A time that is to come.
+pub fn until(at: &Timestamp) -> String {
+    format!("<time datetime=\"{at:.0}\">{}</time>", at.strftime("%a %Y-%m-%d %H:%M UTC"))
+}
+
 fn exact(at: &Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
@@ -75,6 +84,40 @@ pub fn took(from: &Option<Timestamp>, to: &Option<Timestamp>, now: &Timestamp) -
         (0, minutes, 0) => format!("{minutes} min"),
         (0, minutes, rest) => format!("{minutes} min {rest} s"),
         (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// `60 ms`, `1.2 s`.
+pub fn milliseconds(number: &u64) -> String {
+    match *number {
+        0..1_000 => format!("{number} ms"),
+        _ => format!("{:.1} s", *number as f64 / 1e3),
+    }
+}
+
+/// `85.00 %`, of hundredths of a per cent.
+pub fn percent(hundredths: &u32) -> String {
+    crate::run::report::percent(*hundredths)
+}
+
+/// So many tests failed beside those that are told one by one.
+pub fn more(tests: &Tests) -> u64 {
+    (u64::from(tests.failed) + u64::from(tests.errors)).saturating_sub(tests.failures.len() as u64)
+}
+
+/// Whether a run of it has to be given a param.
+pub fn has_to_give(file: &PipelineView) -> bool {
+    file.params.iter().any(|param| param.default.is_none())
+}
+
+/// How a fleet is, in a word: `initial` while a rollout is under way that nothing was there before.
+pub fn fleet(fleet: &FleetView) -> &'static str {
+    match (&fleet.rollout, fleet.image.is_some()) {
+        _ if fleet.trouble.is_some() => "unhealthy",
+        (Some(_), false) => "initial",
+        (None, false) => "none",
+        _ if fleet.healthy < fleet.size => "unhealthy",
+        _ => "healthy",
     }
 }
 
@@ -120,11 +163,11 @@ pub fn person(author: &str) -> &str {
 /// A sign for a status beside its word, so that nothing rests on colour alone.
 pub fn sign(status: &str) -> &'static str {
     match status {
-        "succeeded" | "promoted" | "healthy" => "✓",
+        "succeeded" | "promoted" | "healthy" | "handled" => "✓",
         "failed" | "rejected" | "unhealthy" => "✗",
-        "running" | "retrying" | "cancelling" | "initial" => "●",
+        "running" | "retrying" | "cancelling" | "initial" | "standby" => "●",
         "waiting" | "queued" | "draining" => "‖",
-        "pending" => "○",
+        "pending" | "none" => "○",
         _ => "–",
     }
 }

@@ -62,7 +62,16 @@ function morph(old, fresh) {
     const value = fresh.getAttribute(name)
     if (old.getAttribute(name) !== value && !isKept(old, name)) old.setAttribute(name, value)
   }
-  if (old.localName === 'select' || old.localName === 'textarea') return
+  if (old.localName === 'textarea') return
+  if (old.localName === 'select') {
+    if (old.innerHTML === fresh.innerHTML) return
+    // What was chosen stays, with whatever else there is to choose now. Copies, as an option that is taken
+    // out of one list makes the next one there the chosen one, which it stays where it goes.
+    const chosen = touched.has(old) ? old.value : null
+    old.replaceChildren(...[...fresh.childNodes].map((child) => child.cloneNode(true)))
+    if (chosen !== null && [...old.options].some((option) => option.value === chosen)) old.value = chosen
+    return
+  }
   let at = old.firstChild
   for (const child of [...fresh.childNodes]) {
     const match = find(at, child)
@@ -86,6 +95,9 @@ function morph(old, fresh) {
     gone.remove()
   }
 }
+
+const touched = new WeakSet()
+document.addEventListener('change', (event) => touched.add(event.target))
 
 // The first of the nodes from `at` on that is the same thing as `child`; without an id, only the next one.
 function find(at, child) {

@@ -11,6 +11,7 @@ let block = log.lastElementChild ?? log.appendChild(document.createElement('div'
 let lines = block.textContent.split('\n').length - 1
 let drawing = false
 let moved = false
+let follows = true
 
 const source = new EventSource(log.dataset.live)
 source.addEventListener('text', (event) => {
@@ -35,6 +36,9 @@ source.addEventListener('open', () => {
 addEventListener('wheel', () => (moved = true), { passive: true })
 addEventListener('keydown', () => (moved = true))
 addEventListener('touchmove', () => (moved = true), { passive: true })
+addEventListener('scroll', () => moved && (follows = isAtEnd()), { passive: true })
+// Blocks out of sight have a guessed height: the page grows when they come into sight.
+new ResizeObserver(() => follows && toEnd()).observe(document.documentElement)
 toEnd()
 
 function isAtEnd() {
@@ -48,7 +52,7 @@ function toEnd() {
 
 function draw() {
   drawing = false
-  const follows = !moved || isAtEnd()
+  follows = !moved || isAtEnd()
   for (const { class: name, text } of waiting.splice(0)) put(name, text)
   while (log.childElementCount > BLOCKS) {
     log.firstElementChild.remove()
