@@ -135,6 +135,6 @@ fn due(schedules: &[Schedule], mark: Timestamp, now: Timestamp) -> BTreeMap<Time
             let surplus = found.len().saturating_sub(MISSED);
             return found.into_iter().skip(surplus).collect();
         }
-        span = span * 8;
+        span *= 8;
     }
 }

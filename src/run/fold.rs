@@ -279,6 +279,10 @@ impl RunState {
                     ));
                 }
                 gate.hold = Hold::Held;
+                // Somebody was to be asked, and the settings want that no more.
+                if gate.promoted.is_none() {
+                    gate.ask_again();
+                }
             }
             RunEvent::EnvironmentLeft { environment } => {
                 let gate = self.gate("environment_left", environment)?;

@@ -95,8 +95,7 @@ pub struct Gate {
 impl Gate {
     /// What a promotion would ship, while the run stands here and nobody has decided.
     pub fn undecided(&self) -> Option<&Shipment> {
-        let decided = self.promoted.is_some() || self.rejected.is_some();
-        let open = !decided && self.hold == Hold::NotYet;
+        let open = self.promoted.is_none() && self.rejected.is_none();
         self.reached.as_ref().filter(|_| open).map(|(_, shipment)| &**shipment)
     }
 

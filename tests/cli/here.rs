@@ -205,8 +205,9 @@ impl Running {
         let err = self.child.stderr.as_mut().unwrap();
         let mut line = Vec::new();
         // Byte by byte: what comes behind the line is left there.
-        for byte in err.bytes() {
-            line.push(byte.unwrap());
+        let mut byte = [0];
+        while err.read(&mut byte).unwrap() == 1 {
+            line.push(byte[0]);
             if line.ends_with(b"\n") {
                 if String::from_utf8_lossy(&line).contains(text) {
                     return;

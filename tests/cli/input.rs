@@ -115,7 +115,7 @@ fn words() {
     insta::assert_snapshot!(refused(&here, &["runs", "--status", "succeded"]), @r#"
     error: no run ever has the status "succeded"
     hint: did you mean "succeeded"?
-    hint: a status is one of queued, running, waiting, cancelling, succeeded, failed, cancelled
+    hint: a status is one of queued, running, waiting, cancelling, succeeded, failed, cancelled, superseded
     "#);
     let name = refused(&here, &["cancel", "hello/1", "--as", "a\x07b"]);
     assert!(name.starts_with("error: --as: ") && !name.contains('\x07'), "{name:?}");
