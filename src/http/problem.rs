@@ -100,7 +100,7 @@ impl Problem {
     }
 
     pub(super) fn not_set_up(detail: impl ToString) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-set-up", "That is not set up here", detail)
+        Self::new(StatusCode::FORBIDDEN, "not-set-up", "That is not set up here", detail)
     }
 
     pub(super) fn failed(detail: impl ToString) -> Self {

@@ -189,7 +189,7 @@ fn what_is_no_webhook_is_refused_and_leaves_nothing() {
     fs::write(world.directory.join("hooks.yaml"), "{}\n").unwrap();
     let server = serve(&world);
     let (status, answer) = server.post(&[json, event, id, signed(&right)], body);
-    assert_eq!(status, 503);
+    assert_eq!(status, 403);
     assert!(text(&answer["hint"]).contains("webhook_secrets"), "{answer}");
     drop(server.process.kill());
     world.end();

@@ -246,11 +246,11 @@ async fn a_refused_form_says_why_wherever_it_stands() {
         ("/fleets/production/none/unlock", "name=Ada&what=fleet", 409, "production/none is not locked"),
         ("/fleets/production/none/rollback", "name=Ada&shown=img-1", 409, "does not run any more"),
         // This holder takes nothing in.
-        ("/pipelines/hello/trigger", "name=Ada&params=", 503, "takes nothing in"),
+        ("/pipelines/hello/trigger", "name=Ada&params=", 403, "takes nothing in"),
         ("/pipelines/hello/trigger", "name=Ada&params=flavour", 400, "name=value"),
         ("/pipelines/hello/trigger", "name=Ada&params=a=1%0D%0Aa=2", 400, "twice"),
         ("/pipelines/hello/trigger", "name=&params=", 400, "say who you are"),
-        ("/deliveries/again", "delivery=d1", 503, "takes nothing in"),
+        ("/deliveries/again", "delivery=d1", 403, "takes nothing in"),
     ] {
         let page = browser.post(path, HERE, form).await;
         assert_eq!(page.status, status, "{path}: {}", page.text);
