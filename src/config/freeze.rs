@@ -85,7 +85,7 @@ fn instants(zone: &TimeZone, local: DateTime) -> Option<(Timestamp, Timestamp)> 
     let ambiguous = zone.to_ambiguous_timestamp(local);
     match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } => ambiguous.unambiguous().ok().map(|instant| (instant, instant)),
-        _ => Some((ambiguous.clone().earlier().ok()?, ambiguous.later().ok()?)),
+        _ => Some((ambiguous.earlier().ok()?, ambiguous.later().ok()?)),
     }
 }
 
