@@ -19,6 +19,9 @@ mod tests;
 static PARSER: LazyLock<CronParser> =
     LazyLock::new(|| CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build());
 
+/// Most schedules of a pipeline.
+pub const LIMIT: usize = 100;
+
 /// What each field is, and what may stand there.
 const FIELDS: [(&str, &str); 5] = [
     ("minute", "0 to 59"),

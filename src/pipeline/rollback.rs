@@ -8,7 +8,7 @@ use crate::ids::{EnvironmentName, PipelineName, StageName};
 use super::model::{Kind, Pipeline, Queue, Retry, Stage, Triggers};
 
 /// The name of its only stage.
-pub const STAGE: &str = "rollback";
+const STAGE: &str = "rollback";
 
 /// The pipeline that moves the fleet of a service in an environment back to an image: one stage
 /// `rollback` that uses `deploy`, one attempt of at most `timeout`. Nothing bakes before it: whoever

@@ -124,3 +124,27 @@ fn other_times_are_none() {
         assert!(Moment::read(wrong).is_err(), "{wrong}");
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// A freeze that holds goes on holding, with the same end, until it is over.
+    #[test]
+    fn a_freeze_holds_to_its_end(
+        (from, to) in ((0..7_usize, 0..24_u8, 0..2_u8), (0..7_usize, 0..24_u8, 0..2_u8)),
+        zone in proptest::sample::select(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"][..]),
+        second in 1_735_689_600..1_798_761_600_i64,
+        part in 0..1_000_i64,
+    ) {
+        proptest::prop_assume!(from != to);
+        let written = |(day, hour, half): (usize, u8, u8)| format!("{} {hour:02}:{:02}", DAYS[day].0, half * 30);
+        let freeze = freeze(&written(from), &written(to), zone);
+        let now = Timestamp::from_second(second).unwrap();
+        if let Some(end) = freeze.until(now) {
+            proptest::prop_assert!(end > now && end.as_second() - second <= 7 * 24 * 3600 + 3600);
+            let later = second + (end.as_second() - second - 1) * part / 1_000;
+            let still = freeze.until(Timestamp::from_second(later).unwrap());
+            proptest::prop_assert!(still >= Some(end), "{:?} at {}", still, later);
+        }
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::super::cron;
 use super::super::spec::{Kind, PullRequest, Text};
 use super::Check;
 
-/// Most patterns in one list, and most schedules: a push asks all of them.
+/// Most patterns in one list: a push asks all of them.
 const LIMIT: usize = 100;
 
 impl<'a> Check<'a> {
@@ -94,8 +95,9 @@ impl<'a> Check<'a> {
 
     fn schedules(&mut self) {
         let schedules = &self.spec.on.schedules;
-        if let Some(beyond) = schedules.get(LIMIT) {
-            let message = format!("a pipeline has at most {LIMIT} schedules, this one {}", schedules.len());
+        if let Some(beyond) = schedules.get(cron::LIMIT) {
+            let most = cron::LIMIT;
+            let message = format!("a pipeline has at most {most} schedules, this one {}", schedules.len());
             self.error(beyond.at.clone(), message);
             return;
         }

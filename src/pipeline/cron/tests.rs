@@ -110,3 +110,29 @@ fn a_bad_cron_says_which_field_is_wrong() {
     assert!(wrong("").contains("0 fields"));
     assert!(wrong(&"* ".repeat(100_000)).contains("100000 fields"));
 }
+
+const ZONES: [&str; 5] = ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia"];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// From anywhere before it, the next due instant is the same one.
+    #[test]
+    fn the_next_instant_is_the_next_from_everywhere_before_it(
+        cron in "(\\*|\\*/7|0|30|15,45) (\\*|2|1-3|\\*/5) (\\*|25|29) (\\*) (\\*|0|1-5)",
+        zone in proptest::sample::select(&ZONES[..]),
+        // The years 2011, in which Apia skipped a day, to 2027.
+        second in 1_293_840_000..1_798_761_600_i64,
+        part in 0..1_000_i64,
+    ) {
+        check(&cron).unwrap();
+        let schedule = Schedule { cron, timezone: zone.into(), branch: None };
+        let now = Timestamp::from_second(second).unwrap();
+        let due = schedule.after(now).unwrap();
+        proptest::prop_assert!(due > now);
+        let between = now.as_second() + (due.as_second() - now.as_second() - 1) * part / 1_000;
+        let between = Timestamp::from_second(between).unwrap();
+        proptest::prop_assert_eq!(schedule.after(between), Some(due), "from {}", between);
+        proptest::prop_assert!(schedule.after(due).unwrap() > due);
+    }
+}

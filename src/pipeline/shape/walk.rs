@@ -14,12 +14,15 @@ use super::{Key, Keys, Kinds, Need, Shape, Table, one_of};
 /// place for messages: `the pipeline`, `stage "test"`, `"timeout"`.
 pub fn check(shape: &'static Shape, node: &Node, what: &str, source: &str, problems: &mut Problems) {
     let start = node.entries().first().map_or(node.at.clone(), |entry| entry.at.clone());
-    Walk { source, problems }.visit(shape, node, what, start);
+    Walk { source, problems, crons: 0 }.visit(shape, node, what, start);
 }
 
 struct Walk<'a> {
     source: &'a str,
     problems: &'a mut Problems,
+    /// How many were checked. Those beyond the limit are not, as each costs; that they are too many is
+    /// said where schedules are counted.
+    crons: usize,
 }
 
 impl Walk<'_> {
@@ -304,7 +307,11 @@ impl Walk<'_> {
                 Shape::Pattern => patterns::check(text),
                 Shape::PathPattern => patterns::check_path(text),
                 Shape::Branch => text::branch(text),
-                Shape::Cron => cron::check(text),
+                Shape::Cron if self.crons >= cron::LIMIT => Ok(()),
+                Shape::Cron => {
+                    self.crons += 1;
+                    cron::check(text)
+                }
                 Shape::TimeZone => return self.timezone(node, text),
                 Shape::Repository => text::repository(text),
                 Shape::Login => text::login(text),
