@@ -61,8 +61,8 @@ pub struct Replay {
 /// Why a replay cannot be done. `run` is there for the commands to type next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("{run} has no stage {stage}{}", meant(.near, .known))]
-    UnknownStage { run: RunId, stage: StageName, near: Option<String>, known: String },
+    #[error("{run} has no stage {stage}{hint}")]
+    UnknownStage { run: RunId, stage: StageName, hint: String },
     #[error(
         "{stage} of {run} has not ended yet: wait until it has, or end it with windlass cancel {run} first"
     )]
@@ -87,10 +87,10 @@ pub enum Refusal {
          and what comes after it follows: windlass replay {run} --stage {root}"
     )]
     NeedsMore { run: RunId, stage: StageName, need: StageName, root: StageName },
-    #[error("the pipeline of {run} has no param {name:?}{}", meant(.near, .known))]
-    UnknownParam { run: RunId, name: String, near: Option<String>, known: String },
-    #[error("{stage} of {run} has no {name:?} in its env{}", meant(.near, .known))]
-    UnknownEnv { run: RunId, stage: StageName, name: String, near: Option<String>, known: String },
+    #[error("the pipeline of {run} has no param {name:?}{hint}")]
+    UnknownParam { run: RunId, name: String, hint: String },
+    #[error("{stage} of {run} has no {name:?} in its env{hint}")]
+    UnknownEnv { run: RunId, stage: StageName, name: String, hint: String },
     #[error(
         "{edit} would change nothing: {stage} is not among what {request} replays; \
          windlass replay {run} --from {stage} does that stage again"
@@ -108,14 +108,6 @@ impl Refusal {
     /// Whether it names something that is not there.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::UnknownStage { .. } | Self::UnknownParam { .. } | Self::UnknownEnv { .. })
-    }
-}
-
-fn meant(near: &Option<String>, known: &str) -> String {
-    match (near, known) {
-        (Some(near), _) => format!("; did you mean {near}?"),
-        (None, "") => "; it has none at all".to_owned(),
-        (None, known) => format!("; it has {known}"),
     }
 }
 
@@ -182,9 +174,8 @@ fn select(state: &RunState, selection: &Selection) -> Result<BTreeSet<usize>, Re
 fn named(state: &RunState, name: &StageName) -> Result<usize, Refusal> {
     let (run, stage) = (state.id.clone(), name.clone());
     let Some(i) = state.names.get(name).copied() else {
-        let (near, known) =
-            near(name.as_str(), state.pipeline.stages.iter().map(|stage| stage.name.as_str()));
-        return Err(Refusal::UnknownStage { run, stage, near, known });
+        let hint = near(name.as_str(), state.pipeline.stages.iter().map(|stage| stage.name.as_str()));
+        return Err(Refusal::UnknownStage { run, stage, hint });
     };
     if !state.stages[i].phase.is_final() {
         return Err(Refusal::NotEnded { run, stage });
@@ -262,21 +253,21 @@ fn check_edits(
         if let Edit::Param { name, .. } = edit
             && !state.pipeline.params.contains_key(name)
         {
-            let (near, known) = near(name, state.pipeline.params.keys().map(String::as_str));
-            return Err(Refusal::UnknownParam { run: run(), name: name.clone(), near, known });
+            let hint = near(name, state.pipeline.params.keys().map(String::as_str));
+            return Err(Refusal::UnknownParam { run: run(), name: name.clone(), hint });
         }
         if let Edit::With { stage, .. } | Edit::Env { stage, .. } = edit {
             let Some(i) = state.names.get(stage).copied() else {
                 let names = state.pipeline.stages.iter().map(|stage| stage.name.as_str());
-                let (near, known) = near(stage.as_str(), names);
-                return Err(Refusal::UnknownStage { run: run(), stage: stage.clone(), near, known });
+                let hint = near(stage.as_str(), names);
+                return Err(Refusal::UnknownStage { run: run(), stage: stage.clone(), hint });
             };
             if let Edit::Env { name, .. } = edit {
                 let env = &state.pipeline.stages[i].env;
                 if !env.contains_key(name) {
-                    let (near, known) = near(name, env.keys().map(String::as_str));
+                    let hint = near(name, env.keys().map(String::as_str));
                     let (stage, name) = (stage.clone(), name.clone());
-                    return Err(Refusal::UnknownEnv { run: run(), stage, name, near, known });
+                    return Err(Refusal::UnknownEnv { run: run(), stage, name, hint });
                 }
             }
             if !chosen.contains(&i) && state.stages[i].phase != Phase::Pending {
@@ -307,13 +298,16 @@ fn read<'a>(origin: &Origin, edits: impl Iterator<Item = &'a Edit>) -> Result<Pi
     crate::pipeline::read_edited(&origin.pipeline, &origin.pipeline_path, &with)
 }
 
-/// What was probably meant, and all that there is.
-fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> (Option<String>, String) {
+/// What was probably meant, or all that there is.
+fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let distance = |known: &str| strsim::damerau_levenshtein(word, known);
     let nearest = known.iter().map(|known| (distance(known), *known)).min();
-    let near = nearest.filter(|(distance, _)| *distance <= 1 + word.chars().count() / 4);
-    (near.map(|(_, known)| known.to_owned()), known.join(", "))
+    match nearest.filter(|(distance, _)| *distance <= 1 + word.chars().count() / 4) {
+        Some((_, near)) => format!("; did you mean {near}?"),
+        None if known.is_empty() => "; it has none at all".to_owned(),
+        None => format!("; it has {}", known.join(", ")),
+    }
 }
 
 impl RunState {
