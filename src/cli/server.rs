@@ -94,7 +94,7 @@ impl Server {
         let socket = tokio::spawn(async move { on_socket.serve_socket(socket).await });
         let tcp = tokio::spawn(async move { on_tcp.serve_tcp(listener, on_tcp_access).await });
         // Before the runs are taken up, so that their rollouts know who keeps what they leave behind.
-        let keeper = house.engine.keep_fleets(Settings::clone(&settings));
+        let keeper = house.engine.keep_fleets(settings);
         let engine = house.engine.clone();
         let driving = tokio::spawn(async move { engine.take_up(|| ready.done("runs")).await });
         let driving = AbortOnDropHandle::new(driving);

@@ -52,11 +52,11 @@ pub struct Keeper {
 }
 
 impl Engine {
-    /// Keeps every fleet alive that was not taken down, also those that come into being later, as
-    /// `settings` describe them. One that is not in the settings is left alone.
-    pub fn keep_fleets(&self, settings: Settings) -> Keeper {
+    /// Keeps every fleet alive that was not taken down, also those that come into being later, as the
+    /// settings in use describe them ([`Engine::use_settings`]), or else `settings`. One that is not in the settings is left alone.
+    pub fn keep_fleets(&self, settings: Arc<Settings>) -> Keeper {
         self.0.kept.store(true, std::sync::atomic::Ordering::Release);
-        let task = tokio::spawn(keep_all(self.0.clone(), Arc::new(settings)));
+        let task = tokio::spawn(keep_all(self.0.clone(), settings));
         Keeper { _task: AbortOnDropHandle::new(task) }
     }
 }
@@ -196,7 +196,11 @@ impl One {
             self.say(interrupted.then(|| said.to_owned()));
             return Ok(Next::Journal);
         }
-        let settings = self.settings.clone();
+        let settings = self.shared.settings().unwrap_or_else(|| self.settings.clone());
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            // They were read again: its listener may be another one now.
+            (self.settings, self.listening) = (settings.clone(), false);
+        }
         let Some((listener, policy)) = fleet_settings(&settings, &self.fleet) else {
             let place = format!("environments.{}.fleets", self.fleet.environment);
             self.say(Some(format!(

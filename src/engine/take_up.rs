@@ -24,6 +24,7 @@ impl Engine {
     pub fn use_settings(&self, settings: Arc<Settings>) {
         *self.0.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(settings);
         self.0.lanes.wake_all();
+        self.0.fleet_written();
         self.0.again.notify_one();
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::catalog::{Catalog, Listed};
 use super::origin;
+use super::schedule::LATE;
 use super::start::{Came, Start};
 use crate::github::{self, Notice};
 use crate::ids::{PipelineName, RunId};
@@ -75,6 +76,11 @@ pub async fn handle(shared: &Shared, delivery: &Delivery, work: &Work, since: Ti
     let mut sum = Sum::default();
     match work {
         Work::Nothing { reason } => sum.reasons.push(reason.clone()),
+        // It was missed, and whoever took it in was killed before that was written down. Somebody who asks
+        // for it again gets it.
+        Work::Due(due) if since == delivery.received_at && since.duration_since(due.due) > LATE => {
+            sum.reasons.push(format!("missed: no server took it in at {}", due.due));
+        }
         Work::Due(due) => match catalog.pipeline(&due.pipeline) {
             None => sum.add(None, Came::Failed(format!("there is no pipeline {} any more", due.pipeline))),
             Some(listed) => {

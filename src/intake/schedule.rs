@@ -19,7 +19,7 @@ use crate::store::{DeliveryKey, DeliveryStatus, Error, NewDelivery, Receipt, Set
 use crate::wake::Alarm;
 
 /// A server that runs notices an instant within milliseconds, unless the machine slept or is overloaded.
-const LATE: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const LATE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Of what was missed, the last so many are recorded.
 const MISSED: usize = 100;

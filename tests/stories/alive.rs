@@ -36,6 +36,22 @@ fn pause(serve: Foreground) {
     serve.ended().with(0);
 }
 
+/// Settings that are read again hold for the fleets that stand, too.
+#[test]
+fn a_fleet_moves_to_the_port_that_the_settings_name_now() {
+    let world = World::new();
+    world.ship();
+    let serve = world.serve_fleets();
+    until("it serves", || get(world.production, "/").ok());
+    let elsewhere = crate::support::free_port();
+    edit(&world.settings, &format!("port: {}", world.production), &format!("port: {elsewhere}"));
+    serve.signal(Signal::HUP);
+    until("it serves elsewhere", || get(elsewhere, "/").ok());
+    until("and no more where it was", || get(world.production, "/").is_err().then_some(()));
+    pause(serve);
+    world.end();
+}
+
 #[test]
 fn an_instance_that_is_killed_under_traffic_is_back_within_seconds() {
     let world = World::new();

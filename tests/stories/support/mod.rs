@@ -12,7 +12,7 @@ pub use look::*;
 pub use processes::{Process, Signal, kill, signal};
 pub use repository::Repository;
 pub use traffic::{Seen, Traffic, get};
-pub use world::{World, edit};
+pub use world::{World, edit, free_port};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
