@@ -10,7 +10,7 @@ use crate::artifact::Shelf;
 use crate::balancer;
 use crate::clock::SystemClock;
 use crate::cloud::local::{Local, LocalObjects};
-use crate::cloud::{Balancer, Cloud, Compute, Objects};
+use crate::cloud::{self, Balancer, Cloud, Clouds, Compute, Objects, Setup};
 use crate::config::Settings;
 use crate::engine::{Engine, Parts, Slots, Surveyor};
 use crate::ids::CommitSha;
@@ -45,7 +45,7 @@ pub struct House {
     pub data: PathBuf,
     pub engine: Engine,
     pub sources: Arc<Sources>,
-    pub cloud: Cloud,
+    pub clouds: Arc<dyn Clouds>,
     pub balancer: Arc<balancer::Client>,
     store: Arc<Sqlite>,
     // Last, so that everything above is gone when somebody else takes the directory.
@@ -63,7 +63,7 @@ impl House {
             return Err(Error::NoJournal(data));
         }
         let store = Arc::new(Sqlite::open(&data).await?);
-        let (cloud, balancer) = cloud(&data)?;
+        let (clouds, balancer) = clouds(&data)?;
         // This process may have become this program a moment ago.
         Local::new(data.clone()).adopt();
         let sources = Arc::new(Sources::new(&data));
@@ -74,13 +74,13 @@ impl House {
             data: data.clone(),
             store: store.clone(),
             clock: Arc::new(SystemClock),
-            stages: stages(&store, &cloud, &workspaces, &runner),
+            stages: stages(&store, &clouds, &workspaces, &runner),
             surveyor: Arc::new(GitSurveyor(sources.clone())),
-            cloud: cloud.clone(),
+            clouds: clouds.clone(),
             slots: Slots::new(settings.runner.slots),
         });
         tokio::task::spawn_blocking(move || workspaces.sweep());
-        Ok(Self { data, engine, sources, cloud, balancer, store, _hold: hold })
+        Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold })
     }
 
     /// Takes in what starts runs: webhooks, schedules, pipelines by name.
@@ -110,8 +110,42 @@ pub async fn read_store(data: &Path) -> Result<Option<Arc<dyn Store>>, Error> {
     Ok(store.map(|store| Arc::new(store) as Arc<dyn Store>))
 }
 
-/// The cloud of a data directory.
-pub fn cloud(data: &Path) -> Result<(Cloud, Arc<balancer::Client>), Error> {
+/// The clouds that a data directory's services are in, and the balancer of the local one.
+pub fn clouds(data: &Path) -> Result<(Arc<dyn Clouds>, Arc<balancer::Client>), Error> {
+    let (local, balancer) = local(data)?;
+    Ok((
+        Arc::new(Opened {
+            local,
+            #[cfg(feature = "aws")]
+            aws: Default::default(),
+        }),
+        balancer,
+    ))
+}
+
+/// Every cloud, each opened once.
+struct Opened {
+    local: Cloud,
+    #[cfg(feature = "aws")]
+    aws: cloud::aws::Accounts,
+}
+
+impl Clouds for Opened {
+    fn open(&self, setup: &Setup) -> Result<Cloud, cloud::Error> {
+        match setup {
+            Setup::Local => Ok(self.local.clone()),
+            #[cfg(feature = "aws")]
+            Setup::Aws(aws) => Ok(self.aws.open(aws)),
+            #[cfg(not(feature = "aws"))]
+            Setup::Aws(_) => Err(cloud::Error::Denied(
+                "this program was built without AWS: cargo build --features aws builds one that has it"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+fn local(data: &Path) -> Result<(Cloud, Arc<balancer::Client>), Error> {
     let compute: Arc<dyn Compute> = Arc::new(Local::new(data.to_owned()));
     let balancer = Arc::new(balancer::Client::new(data.to_owned(), program()?));
     let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(data.join("objects")));
@@ -127,7 +161,7 @@ fn program() -> Result<PathBuf, Error> {
 
 fn stages(
     store: &Arc<Sqlite>,
-    cloud: &Cloud,
+    clouds: &Arc<dyn Clouds>,
     workspaces: &Workspaces,
     runner: &runner::Client,
 ) -> BTreeMap<&'static str, Arc<dyn Stage>> {
@@ -137,17 +171,17 @@ fn stages(
         workspaces: workspaces.clone(),
         runner: runner.clone(),
         store: store.clone(),
-        cloud: cloud.clone(),
+        clouds: clouds.clone(),
     };
-    let upload = stage::upload::Upload { workspaces: workspaces.clone(), objects: cloud.objects.clone() };
+    let upload = stage::upload::Upload { workspaces: workspaces.clone(), clouds: clouds.clone() };
     let bake = stage::bake::Bake {
         workspaces: workspaces.clone(),
         runner: runner.clone(),
         store: store.clone(),
-        compute: cloud.compute.clone(),
+        clouds: clouds.clone(),
     };
-    let deploy = stage::deploy::Deploy { store, cloud: cloud.clone() };
-    let certify = stage::certify::Certify { compute: cloud.compute.clone() };
+    let deploy = stage::deploy::Deploy { store, clouds: clouds.clone() };
+    let certify = stage::certify::Certify { clouds: clouds.clone() };
     BTreeMap::from([
         ("checkout", Arc::new(checkout) as Arc<dyn Stage>),
         ("script", Arc::new(script)),

@@ -383,8 +383,8 @@ impl Balancer for Client {
         }
     }
 
-    fn url(&self, listener: &Listener) -> String {
-        format!("http://127.0.0.1:{}", listener.port)
+    async fn url(&self, listener: &Listener) -> Result<String, Error> {
+        Ok(format!("http://127.0.0.1:{}", listener.port))
     }
 }
 

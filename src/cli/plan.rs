@@ -178,7 +178,10 @@ fn does(stage: &Stage) -> String {
         }
         Kind::Upload(upload) => format!("uploads {}", list(&upload.artifacts)),
         Kind::Bake(bake) => {
-            let base = bake.base.as_ref().map(|Base::Directory(directory)| format!("{directory}/"));
+            let base = bake.base.as_ref().map(|base| match base {
+                Base::Directory(directory) => format!("{directory}/"),
+                machine => shown_base(machine),
+            });
             let parent = match (&bake.from, base) {
                 (Some(from), Some(base)) => format!("the image in {from}, or {base} the first time"),
                 (Some(from), None) => format!("the image in {from}, or an empty tree the first time"),
@@ -278,10 +281,18 @@ fn images(pipeline: &Pipeline, graph: &Graph) -> Vec<PlannedImage> {
             baked_by: stage.name.to_string(),
             artifacts: bake.artifacts.iter().map(ToString::to_string).collect(),
             from: bake.from.as_ref().map(ToString::to_string),
-            base: bake.base.as_ref().map(|Base::Directory(directory)| directory.clone()),
+            base: bake.base.as_ref().map(shown_base),
             certified_by: after("certify"),
             deployed_by: after("deploy"),
         });
     }
     found
+}
+
+fn shown_base(base: &Base) -> String {
+    match base {
+        Base::Directory(directory) => directory.clone(),
+        Base::Ami(id) => id.clone(),
+        Base::Newest { name, owner } => format!("the newest {name} of {owner}"),
+    }
 }

@@ -36,9 +36,10 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         Reach::Stored(store) => match store.zip(place.directory()) {
             None => FleetList { fleets: Vec::new() },
             Some((store, data)) => {
-                let (cloud, _) = app::cloud(data)?;
+                let (clouds, _) = app::clouds(data)?;
+                let reach = fleets::Reach { store: store.as_ref(), clouds: clouds.as_ref(), settings: None };
                 let now = jiff::Timestamp::now();
-                FleetList { fleets: fleets::list(store.as_ref(), &cloud, now, |_| false, Vec::new()).await? }
+                FleetList { fleets: fleets::list(reach, now, |_| false, Vec::new()).await? }
             }
         },
     };

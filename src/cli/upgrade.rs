@@ -48,7 +48,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
     let data = args.place.data()?;
-    let (_, balancer) = app::cloud(&data)?;
+    let (_, balancer) = app::clouds(&data)?;
     let mut out = anstream::stdout();
     match balancer.renew().await.map_err(Error::world)? {
         Renewed::Nothing => writeln!(out, "no balancer runs in {}", data.display())?,

@@ -230,11 +230,19 @@ impl<T: Compute + ?Sized> Compute for Faulty<T> {
     async fn certify_image(&self, id: &ImageId) -> Result<(), Error> {
         self.faults.through(Operation::CertifyImage, || self.inner.certify_image(id)).await
     }
-    async fn launch_builder(&self, request: &BuildRequest) -> Result<Builder, Error> {
-        self.faults.through(Operation::LaunchBuilder, || self.inner.launch_builder(request)).await
+    async fn launch_builder(&self, request: &BuildRequest, image: &ImageRequest) -> Result<Builder, Error> {
+        self.faults.through(Operation::LaunchBuilder, || self.inner.launch_builder(request, image)).await
     }
-    async fn create_image(&self, request: &BuildRequest, image: &ImageRequest) -> Result<ImageRecord, Error> {
-        self.faults.through(Operation::CreateImage, || self.inner.create_image(request, image)).await
+    fn phases(&self) -> &'static [Phase] {
+        self.inner.phases()
+    }
+    async fn carry_out(
+        &self,
+        phase: Phase,
+        request: &BuildRequest,
+        image: &ImageRequest,
+    ) -> Result<(), Error> {
+        self.faults.through(Operation::CreateImage, || self.inner.carry_out(phase, request, image)).await
     }
     async fn launch(&self, launch: &Launch) -> Result<Instance, Error> {
         self.faults.through(Operation::Launch, || self.inner.launch(launch)).await
@@ -279,8 +287,14 @@ impl<T: Balancer + ?Sized> Balancer for Faulty<T> {
     async fn changed(&self, fleet: &FleetId, patience: Duration) -> Result<(), Error> {
         self.faults.through(Operation::Changed, || self.inner.changed(fleet, patience)).await
     }
-    fn url(&self, listener: &Listener) -> String {
-        self.inner.url(listener)
+    fn pace(&self) -> Duration {
+        self.inner.pace()
+    }
+    async fn timing(&self, fleet: &FleetId) -> Result<Option<Timing>, Error> {
+        self.inner.timing(fleet).await
+    }
+    async fn url(&self, listener: &Listener) -> Result<String, Error> {
+        self.inner.url(listener).await
     }
 }
 

@@ -4,7 +4,8 @@
 //! - An observation may be old; nothing is concluded from one that finds nothing.
 //! - Errors say what a caller can do ([`Error`]), not which call failed.
 //!
-//! Every implementation passes [`conformance`]. The stages know only this file.
+//! Every implementation passes [`conformance`]. The stages know only this file; which cloud a service
+//! is in says [`Setup`], which the settings make, and [`Clouds`] opens it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommitSha, Digest, FleetId, ImageId, InstanceId, Key, PipelineName, RunId};
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod conformance;
 pub mod fault;
+pub mod hearing;
 pub mod local;
+pub mod setup;
+
+pub use setup::Setup;
 
 /// What can go wrong, by meaning.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,6 +42,12 @@ pub enum Error {
     NoCapacity(String),
     #[error("denied: {0}")]
     Denied(String),
+    /// A command on a builder failed.
+    #[error("{message}")]
+    Provision { message: String, exit_code: Option<i32> },
+    /// It took longer than the settings allow.
+    #[error("{0}")]
+    TooLate(String),
     /// The cloud did not answer, or not in time: the effect may have happened or not. Observe.
     #[error("no clear answer: {0}")]
     Ambiguous(String),
@@ -62,7 +75,20 @@ pub struct BuildRequest {
     pub contents: Vec<PathBuf>,
     /// At hand in the app directory while provisioning: (path relative to it, where it lies now).
     pub files: Vec<(String, PathBuf)>,
+    /// What a builder that provisions itself runs; see [`Provisioning::There`].
+    pub provision: Vec<Provision>,
+    /// The environment of those commands.
+    pub env: BTreeMap<String, String>,
     pub tags: Tags,
+}
+
+/// A command that provisions a builder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provision {
+    pub name: String,
+    pub run: String,
+    /// `sh -e`, or `bash -euo pipefail`.
+    pub bash: bool,
 }
 
 /// What a build starts from.
@@ -71,7 +97,20 @@ pub enum Parent {
     Image(ImageId),
     /// The tree below a directory.
     Directory(PathBuf),
+    /// An image of the cloud that is none of ours, as [`Compute::find_base`] found it.
+    Machine(ImageId),
     Empty,
+}
+
+/// An image of the cloud that is none of ours, as people name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Base {
+    Id(String),
+    /// The newest by this name, in which `*` stands for anything.
+    Newest {
+        name: String,
+        owner: String,
+    },
 }
 
 /// A machine, or a place on one, where an image is being made.
@@ -86,6 +125,37 @@ pub struct Builder {
 pub enum Provisioning {
     /// In this directory of this machine, through the runner like any other step.
     Here { directory: PathBuf },
+    /// On the builder, which begins by itself: [`Compute::provisioned`] follows it.
+    There,
+}
+
+/// A part of making an image of what a builder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The builder is stopped, so that nothing changes any more.
+    Stop,
+    /// The image is asked for, or made where that takes no time.
+    Create,
+    /// It is waited for.
+    Await,
+    /// It says what it is.
+    Describe,
+    /// The builder is ended.
+    End,
+}
+
+impl Phase {
+    /// The name of the step that does it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Stop => "Stop builder",
+            Self::Create => "Create image",
+            Self::Await => "Wait for image",
+            Self::Describe => "Tag image",
+            Self::End => "End builder",
+        }
+    }
 }
 
 /// What is known of a finished image.
@@ -169,11 +239,67 @@ pub trait Compute: Send + Sync {
     async fn find_image(&self, key: &Digest) -> Result<Option<ImageRecord>, Error>;
     async fn image(&self, id: &ImageId) -> Result<ImageRecord, Error>;
     async fn certify_image(&self, id: &ImageId) -> Result<(), Error>;
-    /// Starts a build, afresh: what an earlier call with the same key left half done is removed.
-    async fn launch_builder(&self, request: &BuildRequest) -> Result<Builder, Error>;
-    /// Makes an image of what the builder holds (without the request's `files`) and ends it. The
-    /// image appears whole or not at all. When the image key exists already, that image is answered.
-    async fn create_image(&self, request: &BuildRequest, image: &ImageRequest) -> Result<ImageRecord, Error>;
+    /// The image that is meant by `base`.
+    async fn find_base(&self, base: &Base) -> Result<ImageId, Error> {
+        Err(Error::Denied(format!("{base:?} is no base here: base.directory names one")))
+    }
+    /// Finished images of the service that may know more than the journal does, certified ones, newest
+    /// first. None where nobody else makes images.
+    async fn certified_images(&self, _service: &PipelineName) -> Result<Vec<ImageRecord>, Error> {
+        Ok(Vec::new())
+    }
+    /// Starts a build. One that provisions here starts afresh: what an earlier call with the same key
+    /// left half done is removed. One that provisions there is found again by the image's key, whoever
+    /// began it.
+    async fn launch_builder(&self, request: &BuildRequest, image: &ImageRequest) -> Result<Builder, Error>;
+    /// Follows a builder that provisions itself to the end of it, and says what it says
+    /// ([`hearing::say`]). A command that failed is [`Error::Provision`].
+    async fn provisioned(&self, _request: &BuildRequest, _image: &ImageRequest) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Ends the builder of a build that came to nothing, unless it is somebody else's too. None is fine.
+    async fn abandon(&self, _request: &BuildRequest, _image: &ImageRequest) -> Result<(), Error> {
+        Ok(())
+    }
+    /// What has to be done to make an image of a builder, in this order.
+    fn phases(&self) -> &'static [Phase] {
+        &[Phase::Create]
+    }
+    /// Does one of [`Compute::phases`]; done again it changes nothing. The image has what the builder
+    /// holds without the request's `files`, and appears whole or not at all. When the image key exists
+    /// already, nothing more is made.
+    async fn carry_out(
+        &self,
+        phase: Phase,
+        request: &BuildRequest,
+        image: &ImageRequest,
+    ) -> Result<(), Error>;
+    /// All phases, and the image that came of them.
+    async fn create_image(&self, request: &BuildRequest, image: &ImageRequest) -> Result<ImageRecord, Error> {
+        for phase in self.phases() {
+            self.carry_out(*phase, request, image).await?;
+        }
+        let made = self.find_image(&image.key).await?;
+        made.ok_or_else(|| Error::NotFound(format!("the image {}", image.name)))
+    }
+    /// Whether there is room for so many more instances like this one: [`Error::NoCapacity`] says what
+    /// is missing.
+    async fn room_for(&self, _launch: &Launch, _more: u32) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Keeps the cloud's own hands off the fleet while it is turned over. Done again it changes nothing.
+    async fn begin_rollout(&self, _fleet: &FleetId) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Gives the fleet back to the cloud: whatever that launches by itself from now on is like `last`.
+    /// `None`: the fleet is empty. Done again it changes nothing.
+    async fn end_rollout(&self, _fleet: &FleetId, _last: Option<&Launch>) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Whether the cloud itself keeps the fleet at its size.
+    fn keeps(&self, _fleet: &FleetId) -> bool {
+        false
+    }
     /// Launches an instance; answers as soon as it exists, long before it is healthy.
     async fn launch(&self, launch: &Launch) -> Result<Instance, Error>;
     /// Every instance of the fleet that has not been terminated, failed ones too.
@@ -280,8 +406,25 @@ pub trait Balancer: Send + Sync {
     /// Returns when something about the fleet's targets may have changed, at the latest after
     /// `patience`.
     async fn changed(&self, fleet: &FleetId, patience: Duration) -> Result<(), Error>;
+    /// How long a fleet under way may be left alone when [`Balancer::changed`] says nothing.
+    fn pace(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    /// How long things take by what is configured: for saying what to expect. `None`: too short to say.
+    async fn timing(&self, _fleet: &FleetId) -> Result<Option<Timing>, Error> {
+        Ok(None)
+    }
     /// The address that people and tests use: `http://127.0.0.1:7432`.
-    fn url(&self, listener: &Listener) -> String;
+    async fn url(&self, listener: &Listener) -> Result<String, Error>;
+}
+
+/// What a balancer's settings make a member wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From running to taking its full share of the traffic.
+    pub in_service: Duration,
+    /// From the last new request to its end.
+    pub drain: Duration,
 }
 
 /// A store of objects by name.
@@ -305,4 +448,13 @@ pub struct Cloud {
     pub compute: std::sync::Arc<dyn Compute>,
     pub balancer: std::sync::Arc<dyn Balancer>,
     pub objects: std::sync::Arc<dyn Objects>,
+}
+
+/// The clouds that this process reaches.
+pub trait Clouds: Send + Sync {
+    /// The cloud that is described. Opened again with an equal description it is the same one.
+    ///
+    /// # Errors
+    /// This program was built without it.
+    fn open(&self, setup: &Setup) -> Result<Cloud, Error>;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::aws;
 use crate::pipeline::shape::{Key, Keys, Shape, Table};
 
 const NUMBER: u64 = u32::MAX as u64;
@@ -30,7 +31,11 @@ static SETTINGS: Table = Table {
             "those who act, by the name they act under",
         ),
         Key::optional("github", Shape::Table(&GITHUB), "what GitHub and this server know of each other"),
-        Key::later("clouds"),
+        Key::optional(
+            "clouds",
+            Shape::Table(&aws::CLOUDS),
+            "accounts that fleets, images and artifacts live in",
+        ),
     ],
     one_of: &[],
 };
@@ -54,6 +59,11 @@ static ENVIRONMENT: Table = Table {
             "freeze",
             Shape::OneOrList(&Shape::Table(&FREEZE)),
             "times in which no run goes in: one, or a list",
+        ),
+        Key::optional(
+            "role",
+            Shape::Text,
+            "on AWS: the ARN of a role to assume for what is done to its fleets; the cloud's unless given",
         ),
     ],
     one_of: &[],
@@ -85,20 +95,39 @@ static APPROVALS: Table = Table {
 static FLEET: Table = Table {
     what: "a fleet",
     keys: &[
-        Key::required("cloud", Shape::Word(&["local"], &["aws"]), "where its instances run"),
+        Key::required("cloud", Shape::Word(&["local", "aws"], &[]), "where its instances run"),
         Key::required("size", Shape::Whole(1, 1_000), "how many instances"),
-        Key::required("port", Shape::Whole(1, 65_535), "where its balancer listens, on loopback"),
-        Key::required("health", Shape::Table(&HEALTH), "how its instances are asked whether they are well"),
+        Key::required(
+            "port",
+            Shape::Whole(1, 65_535),
+            "where its balancer listens, on loopback; on AWS: where its instances listen",
+        ),
+        Key::optional(
+            "health",
+            Shape::Table(&HEALTH),
+            "how its instances are asked whether they are well; on AWS the target groups say that",
+        ),
+        Key::optional(
+            "version",
+            Shape::UrlPath,
+            "asked of each new instance itself: its answer has to name the version; not asked unless given",
+        ),
         Key::optional(
             "drain",
             Shape::Time(Duration::ZERO),
-            "how long open requests of an instance that goes may take; 10s unless given",
+            "how long open requests of an instance that goes may take; 10s unless given; \
+             on AWS the target groups say that",
         ),
         Key::optional(
             "patience",
             Shape::Time(Duration::from_millis(1)),
-            "an instance that is not healthy so long after its launch has failed; 60s unless given",
+            "an instance that is not healthy so long after its launch has failed; 60s unless given, on AWS 10m",
         ),
+        aws::TARGET_GROUPS,
+        aws::STANDBY_TARGET_GROUPS,
+        aws::LAUNCH,
+        aws::AUTO_SCALING_GROUP,
+        aws::URL,
         Key::optional("strategy", Shape::Table(&STRATEGY), "how it is moved to another image"),
         Key::optional(
             "env",

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cloud::HealthCheck;
+use crate::cloud::{HealthCheck, setup};
 use crate::ids::{EnvironmentName, PipelineName};
-use crate::pipeline::{Place, Surroundings};
+use crate::pipeline::{self, Surroundings};
 use crate::rollout::Strategy;
 
+mod aws;
 mod file;
 pub mod freeze;
 mod keys;
@@ -37,6 +38,8 @@ pub struct Settings {
     /// By the name that they act under.
     pub people: BTreeMap<String, Person>,
     pub github: GitHub,
+    /// The account on AWS, and the machine that images are made on.
+    pub aws: Option<(setup::Account, Option<setup::Builder>)>,
 }
 
 /// How `windlass serve` is reached.
@@ -138,15 +141,28 @@ pub enum Promotion {
 /// The instances of one service in one environment.
 #[derive(Debug, Clone)]
 pub struct Fleet {
+    pub place: Place,
     pub size: u32,
-    /// Where its balancer listens, on loopback. No two fleets have one port.
+    /// Where its balancer listens, on loopback, and no two fleets have one port; on AWS where its
+    /// instances listen.
     pub port: u16,
+    /// On AWS it has no meaning: the target group knows.
     pub health: HealthCheck,
+    /// On AWS a bound, and the target group knows.
     pub drain: Duration,
+    /// Asked of each new instance itself: the answer has to name the version.
+    pub version: Option<String>,
     pub strategy: Strategy,
     /// A new instance that is not healthy so long after its launch has failed.
     pub patience: Duration,
     pub env: BTreeMap<String, String>,
+}
+
+/// Where a fleet's instances run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Local,
+    Aws(Box<setup::Fleet>),
 }
 
 /// Where a secret's value comes from.
@@ -199,7 +215,7 @@ impl Settings {
     pub fn surroundings(&self) -> Surroundings {
         let environments = self.environments.iter().map(|(name, environment)| {
             let services = environment.fleets.keys().cloned().collect();
-            (name.clone(), Place { services, certified_only: environment.certified_only() })
+            (name.clone(), pipeline::Place { services, certified_only: environment.certified_only() })
         });
         let file = self.path.as_deref().and_then(|path| path.file_name());
         Surroundings {

@@ -13,8 +13,8 @@ use crate::rollout::{Rolling, Strategy};
 use super::freeze::{Freeze, Moment, Span};
 use super::meaning::{self, one_or_list};
 use super::{
-    Approvals, Environment, Fleet, GitHub, Group, Person, Promotion, Repository, Runner, SecretSource,
-    Server, Settings, keys,
+    Approvals, Environment, Fleet, GitHub, Group, Person, Place, Promotion, Repository, Runner, SecretSource,
+    Server, Settings, aws, keys,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ impl Settings {
         shape::check(&keys::FILE, &root, "the settings", text, &mut problems);
         fleets_and_secrets(&root, &mut problems);
         meaning::check(&root, &mut problems);
+        aws::check(&root, &mut problems);
         if !problems.has_errors() {
             yaml::confirm(&root, text, &mut problems);
         }
@@ -144,6 +145,9 @@ fn extra_group(group: &Node, other: &mut Option<String>, problems: &mut Problems
 
 fn one_port(name: &str, fleet: &Node, ports: &mut HashMap<u32, String>, problems: &mut Problems) {
     let Some(node) = fleet.get("port") else { return };
+    if fleet.get("cloud").and_then(Node::text) == Some("aws") {
+        return;
+    }
     // As numbers: 07001 is 7001.
     let Some(port) = number(fleet, "port") else { return };
     match ports.get(&port) {
@@ -183,8 +187,10 @@ fn group(word: &str) -> Group {
 fn build(root: &Node, path: &Path) -> Option<Settings> {
     let environments = entries(root, "environments").iter().map(|entry| {
         let node = &*entry.value;
-        let fleets =
-            entries(node, "fleets").iter().map(|entry| Some((entry.key.parse().ok()?, fleet(&entry.value)?)));
+        let role = node.get("role").and_then(Node::text);
+        let fleets = entries(node, "fleets")
+            .iter()
+            .map(|entry| Some((entry.key.parse().ok()?, fleet(&entry.value, role)?)));
         let promotion = match node.get("promotion").and_then(Node::text) {
             Some("manual") => Promotion::Manual,
             _ => Promotion::Automatic,
@@ -219,6 +225,7 @@ fn build(root: &Node, path: &Path) -> Option<Settings> {
             Some(node) => github(node, path)?,
             None => GitHub::default(),
         },
+        aws: aws::account(root),
     })
 }
 
@@ -282,28 +289,40 @@ pub(super) fn number(node: &Node, key: &str) -> Option<u32> {
     shape::whole(node.get(key)?, 0, u64::from(u32::MAX), key).ok()?.try_into().ok()
 }
 
-fn time(node: &Node, key: &str) -> Option<Duration> {
+pub(super) fn time(node: &Node, key: &str) -> Option<Duration> {
     text::duration(node.get(key)?.text()?).ok()
 }
 
-fn fleet(node: &Node) -> Option<Fleet> {
+fn fleet(node: &Node, role: Option<&str>) -> Option<Fleet> {
     let size = number(node, "size")?;
-    let health = node.get("health")?;
+    let port = number(node, "port")?.try_into().ok()?;
+    let is_local = node.get("cloud")?.text()? == "local";
+    let (place, drain, patience) = match is_local {
+        true => (Place::Local, DRAIN, PATIENCE),
+        false => {
+            let fleet = aws::fleet(node, port, role.map(str::to_owned))?;
+            (Place::Aws(Box::new(fleet)), aws::DRAIN, aws::PATIENCE)
+        }
+    };
+    let health = node.get("health").unwrap_or(node);
+    let path = health.get("path").and_then(Node::text).unwrap_or("/");
     let env =
         entries(node, "env").iter().map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned())));
     Some(Fleet {
+        place,
         size,
-        port: number(node, "port")?.try_into().ok()?,
+        port,
         health: HealthCheck {
-            path: health.get("path")?.text()?.to_owned(),
+            path: path.to_owned(),
             interval: time(health, "interval").unwrap_or(INTERVAL),
             timeout: time(health, "timeout").unwrap_or(CHECK_TIMEOUT),
             healthy: number(health, "healthy").unwrap_or(THRESHOLD),
             unhealthy: number(health, "unhealthy").unwrap_or(THRESHOLD),
         },
-        drain: time(node, "drain").unwrap_or(DRAIN),
+        drain: time(node, "drain").unwrap_or(drain),
+        version: node.get("version").and_then(Node::text).map(str::to_owned),
         strategy: strategy(node.get("strategy"), size),
-        patience: time(node, "patience").unwrap_or(PATIENCE),
+        patience: time(node, "patience").unwrap_or(patience),
         env: env.collect::<Option<BTreeMap<_, _>>>()?,
     })
 }

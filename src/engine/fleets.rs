@@ -1,6 +1,7 @@
 //! Fleets between rollouts: what they run, and taking one down.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::frozen;
 use super::{Error, keeper};
 use crate::clock::Clock;
-use crate::cloud::{self, Cloud, InstanceState, Role, TargetState};
+use crate::cloud::{self, Cloud, Clouds, InstanceState, Role, Setup, TargetState};
 use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
 use crate::journal::{fleet_append, load_environment, load_fleet, load_run};
@@ -131,15 +132,43 @@ pub struct RolloutView {
     pub started_at: Timestamp,
 }
 
+/// What it takes to look at fleets.
+pub struct Reach<'a> {
+    pub store: &'a dyn Store,
+    pub clouds: &'a dyn Clouds,
+    /// What says which cloud a fleet is in; else the settings that it was deployed under.
+    pub settings: Option<Arc<Settings>>,
+}
+
+impl Reach<'_> {
+    /// The cloud of a fleet.
+    async fn cloud(
+        &self,
+        calendars: &mut Calendars,
+        fleet: &FleetId,
+        run: Option<&RunId>,
+    ) -> Result<Cloud, cloud::Error> {
+        let setup = match (&self.settings, run) {
+            (Some(settings), _) => settings.cloud_of(&fleet.service),
+            (None, Some(run)) => {
+                let known = calendars.settings(self.store, run).await;
+                known.map(|settings| settings.cloud_of(&fleet.service)).unwrap_or_default()
+            }
+            (None, None) => Setup::Local,
+        };
+        self.clouds.open(&setup)
+    }
+}
+
 /// Every fleet that was not taken down. `driven` tells whether somebody drives a run, `waiting` what
 /// those that are driven wait for.
 pub async fn list(
-    store: &dyn Store,
-    cloud: &Cloud,
+    reach: Reach<'_>,
     now: Timestamp,
     driven: impl Fn(&RunId) -> bool,
     mut waiting: Vec<Waiting>,
 ) -> Result<Vec<FleetView>, Error> {
+    let store = reach.store;
     let mut views = Vec::new();
     let rows = store.fleets().await?;
     let mut states = Vec::with_capacity(rows.len());
@@ -155,11 +184,21 @@ pub async fn list(
     };
     let mut calendars = Calendars::default();
     for (row, state) in rows.iter().zip(&states).filter(|(row, _)| !row.ended) {
-        let instances = instances(cloud, &row.fleet).await.map_err(Error::Cloud)?;
         let rollout = state.rollout.as_ref().filter(|rollout| rollout.end.is_none());
         let current = state.current.as_ref();
+        let run = current.map(|current| &current.run).or(rollout.map(|rollout| &rollout.run));
+        let cloud = reach.cloud(&mut calendars, &row.fleet, run).await;
+        let seen = match cloud {
+            Ok(cloud) => instances(&cloud, &row.fleet).await,
+            Err(error) => Err(error),
+        };
+        // A cloud that does not answer hides nothing of what the journal knows.
+        let (instances, unseen) = match seen {
+            Ok(instances) => (instances, None),
+            Err(error) => (Vec::new(), Some(format!("its instances cannot be seen: {error}"))),
+        };
         let untouched = current.is_none() && rollout.is_none() && state.holder.is_none();
-        if untouched && instances.is_empty() && state.lock.is_none() {
+        if untouched && instances.is_empty() && state.lock.is_none() && unseen.is_none() {
             continue;
         }
         let around = load_environment(store, &row.fleet.environment).await?;
@@ -188,7 +227,7 @@ pub async fn list(
             standby: state
                 .held_at(Timestamp::now())
                 .map(|standby| StandbyView { name: standby.image.name.clone(), until: standby.until }),
-            trouble: keeper::put_off(&state.keeping),
+            trouble: unseen.or_else(|| keeper::put_off(&state.keeping)),
             lock: state.lock.as_ref().map(LockView::new),
             environment_lock: around.lock.as_ref().map(LockView::new),
             frozen: calendars.frozen(store, &row.fleet, current, now).await,
@@ -239,6 +278,13 @@ async fn interrupted(store: &dyn Store, driven: impl Fn(&RunId) -> bool) -> Resu
 struct Calendars(BTreeMap<Option<String>, Option<Settings>>);
 
 impl Calendars {
+    async fn settings(&mut self, store: &dyn Store, run: &RunId) -> Option<&Settings> {
+        let origin = load_run(store, run).await.ok()?.origin;
+        let known =
+            self.0.entry(origin.settings_path.clone()).or_insert_with(|| super::settings(&origin).ok());
+        known.as_ref()
+    }
+
     async fn frozen(
         &mut self,
         store: &dyn Store,
@@ -246,10 +292,8 @@ impl Calendars {
         current: Option<&Deployed>,
         now: Timestamp,
     ) -> Option<FrozenView> {
-        let origin = load_run(store, &current?.run).await.ok()?.origin;
-        let known =
-            self.0.entry(origin.settings_path.clone()).or_insert_with(|| super::settings(&origin).ok());
-        let frozen = frozen(known.as_ref()?, &fleet.environment, now)?;
+        let settings = self.settings(store, &current?.run).await?;
+        let frozen = frozen(settings, &fleet.environment, now)?;
         Some(FrozenView { until: frozen.until, reason: frozen.reason })
     }
 }
@@ -302,13 +346,13 @@ async fn instances(cloud: &Cloud, fleet: &FleetId) -> Result<Vec<InstanceView>, 
 /// Takes a fleet down: its instances drain and end, its listener goes, and its journal says who
 /// wanted it. `say` is told what happens.
 pub async fn down(
-    store: &dyn Store,
-    cloud: &Cloud,
+    reach: Reach<'_>,
     clock: &dyn Clock,
     fleet: &FleetId,
     actor: Actor,
     mut say: impl FnMut(String),
 ) -> Result<(), Error> {
+    let store = reach.store;
     let state = load_fleet(store, fleet).await?;
     if state.sequence == 0 {
         return Err(Error::NoFleet(fleet.clone()));
@@ -319,6 +363,9 @@ pub async fn down(
             return Err(Error::Held { fleet: fleet.clone(), holder: holder.clone() });
         }
     }
+    let run = state.current.as_ref().map(|current| &current.run);
+    let run = run.or(state.rollout.as_ref().map(|rollout| &rollout.run));
+    let cloud = reach.cloud(&mut Calendars::default(), fleet, run).await.map_err(Error::Cloud)?;
     // From here on nobody keeps it alive.
     let event = FleetEvent::DownStarted { actor: actor.clone() };
     store.append(vec![fleet_append(fleet, state.sequence, vec![(clock.now(), event)])]).await?;

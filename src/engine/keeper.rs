@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Engine, Error, Shared};
-use crate::cloud::{Instance, InstanceState};
+use crate::cloud::{Cloud, Instance, InstanceState};
 use crate::config::{self, Settings};
 use crate::ids::{FleetId, InstanceId, Key};
 use crate::journal::{fleet_append, load_fleet};
@@ -133,7 +133,13 @@ impl One {
                 Ok(Next::Journal) => drop(written.changed().await),
                 Ok(Next::Change { running, until }) => {
                     pause = PAUSE.0;
-                    let cloud = &self.shared.parts.cloud;
+                    let cloud = match self.cloud() {
+                        Ok(cloud) => cloud,
+                        Err(error) => {
+                            self.failed(&error, &mut pause).await;
+                            continue;
+                        }
+                    };
                     let patience = until
                         .and_then(|until| Duration::try_from(until.duration_since(Timestamp::now())).ok())
                         .map_or(SLOW_TICK, |left| left.min(SLOW_TICK));
@@ -209,12 +215,16 @@ impl One {
             )));
             return Ok(Next::Journal);
         };
+        let cloud = self.cloud()?;
+        if cloud.compute.keeps(&self.fleet) {
+            self.say(None);
+            return Ok(Next::Journal);
+        }
         if !self.listening {
-            self.shared.parts.cloud.balancer.put_listener(&listener).await.map_err(Error::Cloud)?;
+            cloud.balancer.put_listener(&listener).await.map_err(Error::Cloud)?;
             self.listening = true;
         }
-        let (instances, observed) =
-            observe(&self.shared.parts.cloud, &self.fleet).await.map_err(Error::Cloud)?;
+        let (instances, observed) = observe(&cloud, &self.fleet).await.map_err(Error::Cloud)?;
         self.say(None);
         self.note_unwell(&observed);
         if self.launch_again(&state, &current, &instances).await? {
@@ -253,6 +263,12 @@ impl One {
                 Ok(Next::Change { running: running(), until: earlier(until) })
             }
         }
+    }
+
+    /// The cloud that the settings put the fleet in.
+    fn cloud(&self) -> Result<Cloud, Error> {
+        let setup = self.settings.cloud_of(&self.fleet.service);
+        self.shared.parts.clouds.open(&setup).map_err(Error::Cloud)
     }
 
     async fn load(&self) -> Result<FleetState, Error> {
@@ -333,7 +349,7 @@ impl One {
         if self.load().await?.sequence != state.sequence {
             return Ok(None);
         }
-        let cloud = self.shared.parts.cloud.clone();
+        let cloud = self.cloud()?;
         let one = std::slice::from_ref;
         let fleet = &self.fleet;
         let mut acted = false;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::cloud::{self, Cloud};
+use crate::cloud::{self, Clouds};
 use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
 use crate::journal::{self, load_fleet, load_run};
@@ -93,7 +93,7 @@ pub struct Parts {
     /// By [`crate::pipeline::model::Kind::word`].
     pub stages: BTreeMap<&'static str, Arc<dyn Stage>>,
     pub surveyor: Arc<dyn Surveyor>,
-    pub cloud: Cloud,
+    pub clouds: Arc<dyn Clouds>,
     pub slots: Slots,
 }
 
@@ -249,8 +249,9 @@ impl Engine {
     /// Every fleet that was not taken down.
     pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
         let driven = |run: &RunId| self.handle(run).is_some();
-        let (store, cloud, now) = (self.store().as_ref(), &self.0.parts.cloud, self.0.parts.clock.now());
-        let mut views = fleets::list(store, cloud, now, driven, self.waiting().await).await?;
+        let (clouds, now) = (self.0.parts.clouds.as_ref(), self.0.parts.clock.now());
+        let reach = fleets::Reach { store: self.store().as_ref(), clouds, settings: self.0.settings() };
+        let mut views = fleets::list(reach, now, driven, self.waiting().await).await?;
         let troubles = self.0.troubles();
         for view in &mut views {
             let fleet = FleetId::new(view.service.clone(), view.environment.clone());
@@ -287,8 +288,12 @@ impl Engine {
         let parts = &self.0.parts;
         let acting = self.0.fleet_lock(fleet);
         let held = acting.lock().await;
-        let done =
-            fleets::down(parts.store.as_ref(), &parts.cloud, parts.clock.as_ref(), fleet, actor, say).await;
+        let reach = fleets::Reach {
+            store: parts.store.as_ref(),
+            clouds: parts.clouds.as_ref(),
+            settings: self.0.settings(),
+        };
+        let done = fleets::down(reach, parts.clock.as_ref(), fleet, actor, say).await;
         drop(held);
         self.0.fleet_written();
         done

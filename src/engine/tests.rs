@@ -292,7 +292,7 @@ fn engine(
         clock: clock.clone(),
         stages: stages.into_iter().map(stage).collect(),
         surveyor: Arc::new(Numbers),
-        cloud: crate::app::cloud(data).unwrap().0,
+        clouds: crate::app::clouds(data).unwrap().0,
         slots: Slots::new(8),
     })
 }

@@ -86,7 +86,7 @@ impl Holder {
             clock: Arc::new(SystemClock),
             stages: BTreeMap::from([("script", Arc::new(Scripted(scripts)) as Arc<dyn Stage>)]),
             surveyor: Arc::new(NoGit),
-            cloud: crate::app::cloud(data.path()).unwrap().0,
+            clouds: crate::app::clouds(data.path()).unwrap().0,
             slots: Slots::new(4),
         });
         let shutdown = CancellationToken::new();

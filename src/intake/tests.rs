@@ -79,7 +79,7 @@ impl World {
             clock: self.clock.clone(),
             stages: BTreeMap::new(),
             surveyor: Arc::new(NoGit),
-            cloud: crate::app::cloud(&data).unwrap().0,
+            clouds: crate::app::clouds(&data).unwrap().0,
             slots: Slots::new(4),
         });
         let parts = Parts {

@@ -246,9 +246,13 @@ static BASE: Table = Table {
     what: "\"base\"",
     keys: &[
         Key::optional("directory", Shape::Path, "a directory of the commit, or beside this file"),
-        Key::later("ami"),
-        Key::later("name"),
-        Key::later("owner"),
+        Key::optional("ami", Shape::Text, "on AWS: the id of a machine image, ami-0abc"),
+        Key::optional(
+            "name",
+            Shape::Text,
+            "on AWS: the newest machine image of this name, in which * stands for anything: debian-12-amd64-*",
+        ),
+        Key::optional("owner", Shape::Text, "whose image of that name: an account's number, or self"),
     ],
     one_of: &["directory", "ami", "name"],
 };

@@ -219,6 +219,10 @@ pub struct Bake {
 pub enum Base {
     /// A directory of the commit, or beside the pipeline file.
     Directory(String),
+    /// The id of a machine image.
+    Ami(String),
+    /// The newest machine image of an owner by this name, in which `*` stands for anything.
+    Newest { name: String, owner: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -87,10 +87,20 @@ pub struct Coverage<'a> {
     pub at_least: Option<Text<'a>>,
 }
 
+/// Exactly one of the first three is there.
+#[derive(Debug)]
+pub struct Base<'a> {
+    pub directory: Option<Text<'a>>,
+    pub ami: Option<Text<'a>>,
+    pub name: Option<Text<'a>>,
+    pub owner: Option<Text<'a>>,
+    pub at: std::ops::Range<usize>,
+}
+
 #[derive(Debug)]
 pub struct Bake<'a> {
     pub from: Option<Text<'a>>,
-    pub base: Option<Text<'a>>,
+    pub base: Option<Base<'a>>,
     pub artifacts: Option<Vec<Text<'a>>>,
     pub files: Vec<Text<'a>>,
     pub provision: Vec<Step<'a>>,
@@ -189,7 +199,13 @@ impl<'a> Bake<'a> {
         };
         Self {
             from: text(with, "from"),
-            base: with.get("base").and_then(|base| text(base, "directory")),
+            base: with.get("base").map(|base| Base {
+                directory: text(base, "directory"),
+                ami: text(base, "ami"),
+                name: text(base, "name"),
+                owner: text(base, "owner"),
+                at: base.at.clone(),
+            }),
             artifacts: texts(with, "artifacts"),
             files: texts(with, "files").unwrap_or_default(),
             provision: steps(with, "provision"),

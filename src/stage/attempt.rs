@@ -1,7 +1,7 @@
 //! An attempt under way: its steps, its journal, its logs, and whether it has to stop.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Work;
+use crate::cloud::hearing::{self, Hearer};
 use crate::ids::{FleetId, StepId};
 use crate::log;
 use crate::run::decide::Stop;
@@ -67,7 +68,13 @@ pub struct Step {
     /// Notes of an earlier process that was ended in the middle of it.
     notes: std::collections::BTreeMap<String, serde_json::Value>,
     journal: Journal,
-    log: log::Writer,
+    log: Arc<StepLog>,
+}
+
+/// The log of a step, which a cloud writes to as well.
+struct StepLog {
+    step: StepId,
+    writer: Mutex<log::Writer>,
 }
 
 impl Attempt {
@@ -126,6 +133,7 @@ impl Attempt {
         let log = log::Writer::open(&log::path(&self.data, &id), [] as [&str; 0]).map_err(|error| {
             Failure::infrastructure(format!("the log of {id} cannot be written: {error}"))
         })?;
+        let log = Arc::new(StepLog { step: id.clone(), writer: Mutex::new(log) });
         Ok(Step { id, notes, journal: self.journal.clone(), log })
     }
 
@@ -286,15 +294,41 @@ pub fn stopped(stop: Stop) -> Failure {
     }
 }
 
-impl Step {
-    /// Writes a line to the step's log, with the time.
-    pub fn say(&mut self, line: &str) {
+impl StepLog {
+    fn length(&self) -> u64 {
+        self.writer().length()
+    }
+
+    fn writer(&self) -> MutexGuard<'_, log::Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hearer for StepLog {
+    fn say(&self, line: &str) {
         let now = Timestamp::now();
         // Names and messages come from outside: none of them steers a terminal.
         let line = line.replace(char::is_control, " ");
-        if let Err(error) = self.log.line(format_args!("{now:.3} {line}")) {
-            tracing::warn!(step = %self.id, %error, "a line of a step's log could not be written");
+        if let Err(error) = self.writer().line(format_args!("{now:.3} {line}")) {
+            tracing::warn!(step = %self.step, %error, "a line of a step's log could not be written");
         }
+    }
+}
+
+impl Step {
+    /// Writes a line to the step's log, with the time.
+    pub fn say(&mut self, line: &str) {
+        self.log.say(line);
+    }
+
+    /// Does `work`; what a cloud says in it goes to the step's log.
+    pub async fn heard<T>(&self, work: impl Future<Output = T>) -> T {
+        hearing::heard(self.hearer(), work).await
+    }
+
+    /// Whoever writes to the step's log.
+    pub fn hearer(&self) -> Arc<dyn Hearer> {
+        self.log.clone()
     }
 
     /// What was noted under `key` in this step, by this process or the one before.

@@ -16,10 +16,13 @@ use super::upload::failed;
 use super::workspace::{Workspaces, blocking, make};
 use super::{Attempt, Next, Stage, Step, Work};
 use crate::artifact::Shelf;
-use crate::cloud::{BuildRequest, Compute, ImageRecord, ImageRequest, Parent, Provisioning, Tags};
+use crate::cloud::{
+    self, BuildRequest, Clouds, Compute, ImageRecord, ImageRequest, Parent, Phase, Provision, Provisioning,
+    Tags,
+};
 use crate::ids::{ArtifactName, Digest, FleetId, ImageId};
 use crate::journal::{load_fleet, quarantine};
-use crate::pipeline::model::{self, Base, Kind};
+use crate::pipeline::model::{self, Base, Kind, Shell as Interpreter};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
 use crate::runner;
 use crate::store::Store;
@@ -28,7 +31,7 @@ pub struct Bake {
     pub workspaces: Workspaces,
     pub runner: runner::Client,
     pub store: Arc<dyn Store>,
-    pub compute: Arc<dyn Compute>,
+    pub clouds: Arc<dyn Clouds>,
 }
 
 /// What an image is made of, by the digests of its parts.
@@ -36,6 +39,9 @@ pub struct Bake {
 struct Recipe {
     parent: Option<ImageId>,
     base: Option<Content>,
+    /// The machine image that is no image of ours.
+    #[serde(default)]
+    machine: Option<ImageId>,
     files: Vec<Content>,
     key: Digest,
     /// An image that was made by the same recipe before.
@@ -53,7 +59,10 @@ impl Recipe {
     fn tell(&self, step: &mut Step) {
         step.say(&match &self.parent {
             Some(parent) => format!("parent {parent}"),
-            None => "no parent: starting from the base".to_owned(),
+            None => match &self.machine {
+                Some(machine) => format!("no parent: starting from {machine}"),
+                None => "no parent: starting from the base".to_owned(),
+            },
         });
         step.say(&format!("image key {}", self.key));
         if let Some(found) = &self.found {
@@ -83,11 +92,13 @@ impl Bake {
         let Kind::Bake(bake) = &work.stage().kind else {
             return Err(Failure::infrastructure("a bake stage without a bake; this is a defect"));
         };
+        let compute = work.cloud(self.clouds.as_ref())?.compute;
         let artifacts = chosen(&work, bake)?;
         let recipe: Recipe = match attempt.next("Resolve parent").await? {
             Next::Done(recipe) => recipe,
             Next::Do(mut step) => {
-                let recipe = attempt.unless_stopped(self.resolve(&work, bake, &artifacts)).await;
+                let resolved = self.resolve(compute.as_ref(), &work, bake, &artifacts);
+                let recipe = attempt.unless_stopped(step.heard(resolved)).await;
                 if let Ok(recipe) = &recipe {
                     recipe.tell(&mut step);
                 }
@@ -99,19 +110,7 @@ impl Bake {
             return Ok(outcome(image));
         }
         attempt.check_stop()?;
-        let request = self.request(&work, &recipe, &artifacts);
-        let directory: PathBuf = match attempt.next("Launch builder").await? {
-            Next::Done(directory) => directory,
-            Next::Do(mut step) => {
-                let builder = self.launch(&work, &recipe, &artifacts, &request).await;
-                if let Ok(directory) = &builder {
-                    step.say(&format!("provisioning in {}", directory.display()));
-                }
-                attempt.finish(*step, builder).await?
-            }
-        };
-        self.provision(attempt, &work, bake, directory).await?;
-        attempt.check_stop()?;
+        let request = self.request(&work, bake, &recipe, &artifacts)?;
         let image = ImageRequest {
             name: format!("{}-{}", work.id.run.pipeline, work.version),
             key: recipe.key.clone(),
@@ -119,19 +118,62 @@ impl Bake {
             commit: work.origin.commit.as_ref().map(|commit| commit.sha.clone()),
             start: bake.start.clone(),
         };
-        let image: Image = match attempt.next("Create image").await? {
-            Next::Done(image) => image,
+        // Where provisioning happens: here in this directory, or on the builder.
+        let place: Option<PathBuf> = match attempt.next("Launch builder").await? {
+            Next::Done(place) => place,
             Next::Do(mut step) => {
-                let created = self.compute.create_image(&request, &image).await;
-                let created = created.map(as_recorded).map_err(failed);
-                if let Ok(image) = &created {
-                    step.say(&format!("{} is {}", image.name, image.id));
+                let launched = self.launch(compute.as_ref(), &work, &recipe, &artifacts, &request, &image);
+                let place = step.heard(launched).await;
+                if let Ok(Some(directory)) = &place {
+                    step.say(&format!("provisioning in {}", directory.display()));
                 }
-                attempt.finish(*step, created).await?
+                attempt.finish(*step, place).await?
             }
         };
+        match place {
+            Some(directory) => self.provision(attempt, &work, bake, directory).await?,
+            None => {
+                if let Next::Do(step) = attempt.next::<()>("Provision").await? {
+                    let provisioned = step.heard(compute.provisioned(&request, &image));
+                    let provisioned =
+                        attempt.unless_stopped(async { provisioned.await.map_err(failed) }).await;
+                    attempt.finish(*step, provisioned).await?;
+                }
+            }
+        }
+        let mut made: Option<Image> = None;
+        for phase in compute.phases() {
+            attempt.check_stop()?;
+            made = self.finish(attempt, compute.as_ref(), *phase, &request, &image).await?.or(made);
+        }
+        let image = made.ok_or_else(|| Failure::infrastructure("no image came of the build"))?;
         self.workspaces.remove(&work.id);
         Ok(outcome(image))
+    }
+
+    /// One of the phases. The image, once it can be found.
+    async fn finish(
+        &self,
+        attempt: &mut Attempt,
+        compute: &dyn Compute,
+        phase: Phase,
+        request: &BuildRequest,
+        image: &ImageRequest,
+    ) -> Result<Option<Image>, Failure> {
+        match attempt.next(phase.title()).await? {
+            Next::Done(image) => Ok(image),
+            Next::Do(mut step) => {
+                let done = async {
+                    compute.carry_out(phase, request, image).await?;
+                    compute.find_image(&image.key).await
+                };
+                let made = step.heard(done).await.map(|made| made.map(as_recorded)).map_err(failed);
+                if let Ok(Some(image)) = &made {
+                    step.say(&format!("{} is {}", image.name, image.id));
+                }
+                attempt.finish(*step, made).await
+            }
+        }
     }
 
     async fn provision(
@@ -158,6 +200,7 @@ impl Bake {
     /// Chooses the parent and puts what the commit adds on the shelf.
     async fn resolve(
         &self,
+        compute: &dyn Compute,
         work: &Work,
         bake: &model::Bake,
         artifacts: &[Artifact],
@@ -165,6 +208,10 @@ impl Bake {
         let parent = self.parent(work, bake).await?;
         let base = match (&parent, &bake.base) {
             (None, Some(Base::Directory(path))) => Some(path.clone()),
+            _ => None,
+        };
+        let machine = match (&parent, machine_base(bake)) {
+            (None, Some(base)) => Some(compute.find_base(&base).await.map_err(failed)?),
             _ => None,
         };
         let scratch = self.workspaces.at(&work.id).tmp();
@@ -182,12 +229,12 @@ impl Bake {
             Ok((base, files.collect::<Result<Vec<_>, _>>()?))
         })
         .await?;
-        let key = key(bake, parent.as_ref(), base.as_ref(), artifacts, &files);
-        let found = self.compute.find_image(&key).await.map_err(failed)?.map(as_recorded);
+        let key = key(bake, parent.as_ref().or(machine.as_ref()), base.as_ref(), artifacts, &files);
+        let found = compute.find_image(&key).await.map_err(failed)?.map(as_recorded);
         if let Some(found) = &found {
             allowed(self.store.as_ref(), &work.id.run.pipeline, &found.id).await?;
         }
-        Ok(Recipe { parent, base, files, key, found })
+        Ok(Recipe { parent, base, machine, files, key, found })
     }
 
     /// The image that the service's fleet there last completed a rollout to. A replay builds upon what
@@ -215,15 +262,19 @@ impl Bake {
     /// Launches the builder, and answers where the provision commands run.
     async fn launch(
         &self,
+        compute: &dyn Compute,
         work: &Work,
         recipe: &Recipe,
         artifacts: &[Artifact],
         request: &BuildRequest,
-    ) -> Result<PathBuf, Failure> {
+        image: &ImageRequest,
+    ) -> Result<Option<PathBuf>, Failure> {
         self.lay_out(work, recipe, artifacts).await?;
-        let builder = self.compute.launch_builder(request).await.map_err(failed)?;
-        let Provisioning::Here { directory } = builder.provisioning;
-        Ok(directory)
+        let builder = compute.launch_builder(request, image).await.map_err(failed)?;
+        Ok(match builder.provisioning {
+            Provisioning::Here { directory } => Some(directory),
+            Provisioning::There => None,
+        })
     }
 
     /// Lays out what goes into the builder, from the shelf.
@@ -258,28 +309,66 @@ impl Bake {
         .await
     }
 
-    fn request(&self, work: &Work, recipe: &Recipe, artifacts: &[Artifact]) -> BuildRequest {
+    fn request(
+        &self,
+        work: &Work,
+        bake: &model::Bake,
+        recipe: &Recipe,
+        artifacts: &[Artifact],
+    ) -> Result<BuildRequest, Failure> {
         let root = self.workspaces.at(&work.id).work();
-        let parent = match (&recipe.parent, &recipe.base) {
-            (Some(image), _) => Parent::Image(image.clone()),
-            (None, Some(base)) => Parent::Directory(root.join("base").join(&base.path)),
-            (None, None) => Parent::Empty,
+        let parent = match (&recipe.parent, &recipe.machine, &recipe.base) {
+            (Some(image), _, _) => Parent::Image(image.clone()),
+            (None, Some(machine), _) => Parent::Machine(machine.clone()),
+            (None, None, Some(base)) => Parent::Directory(root.join("base").join(&base.path)),
+            (None, None, None) => Parent::Empty,
         };
         let contents = artifacts
             .iter()
             .map(|artifact| root.join("contents").join(artifact.name.as_str()).join(&artifact.path));
         let files = recipe.files.iter().map(|file| (file.path.clone(), root.join("files").join(&file.path)));
-        BuildRequest {
+        let provision = bake.provision.iter().map(|step| Provision {
+            name: step.name.clone(),
+            run: step.run.clone(),
+            bash: step.shell == Interpreter::Bash,
+        });
+        Ok(BuildRequest {
             key: work.id.key(),
             parent,
             contents: contents.collect(),
             files: files.collect(),
+            provision: provision.collect(),
+            env: builder_environment(work),
             tags: Tags {
                 service: work.id.run.pipeline.clone(),
                 run: work.id.run.clone(),
                 stage: work.id.stage.to_string(),
                 key: work.id.key(),
             },
+        })
+    }
+}
+
+/// What a builder that is another machine tells its commands.
+fn builder_environment(work: &Work) -> std::collections::BTreeMap<String, String> {
+    let commit = work.origin.commit.as_ref();
+    let known = [
+        ("WINDLASS_RUN", Some(work.id.run.to_string())),
+        ("WINDLASS_VERSION", Some(work.version.clone())),
+        ("WINDLASS_COMMIT", commit.map(|commit| commit.sha.to_string())),
+        ("WINDLASS_STAGE", Some(work.id.stage.to_string())),
+        ("WINDLASS_ATTEMPT", Some(work.id.attempt.to_string())),
+    ];
+    known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// A base that only the cloud knows.
+fn machine_base(bake: &model::Bake) -> Option<cloud::Base> {
+    match bake.base.as_ref()? {
+        Base::Directory(_) => None,
+        Base::Ami(id) => Some(cloud::Base::Id(id.clone())),
+        Base::Newest { name, owner } => {
+            Some(cloud::Base::Newest { name: name.clone(), owner: owner.clone() })
         }
     }
 }

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 
 use super::upload::failed;
 use super::{Attempt, Next, Stage, Work};
-use crate::cloud::Compute;
+use crate::cloud::Clouds;
 use crate::run::event::{Failure, Outcome};
 
 pub struct Certify {
-    pub compute: Arc<dyn Compute>,
+    pub clouds: Arc<dyn Clouds>,
 }
 
 #[async_trait]
@@ -27,7 +27,8 @@ impl Stage for Certify {
             )));
         }
         if let Next::Do(mut step) = attempt.next::<()>(&format!("Certify {}", image.name)).await? {
-            let certified = self.compute.certify_image(&image.id).await.map_err(failed);
+            let compute = attempt.work.cloud(self.clouds.as_ref())?.compute;
+            let certified = step.heard(compute.certify_image(&image.id)).await.map_err(failed);
             if certified.is_ok() {
                 step.say(&format!("{} ({}) is certified", image.name, image.id));
             }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::fleet::{Fleet, Side};
 use super::upload::failed;
 use super::{Afterwards, Attempt, Next, Stage, Step, Work};
-use crate::cloud::{Cloud, Listener};
+use crate::cloud::{Cloud, Clouds, Listener};
 use crate::config::{self, Promotion, Settings};
 use crate::ids::{FleetId, ImageId, InstanceId, Key, PipelineName};
 use crate::journal::{load_fleet, quarantine};
@@ -33,7 +33,7 @@ const TURNED_BACK: &str = "turned_back";
 
 pub struct Deploy {
     pub store: Arc<dyn Store>,
-    pub cloud: Cloud,
+    pub clouds: Arc<dyn Clouds>,
 }
 
 /// What was found when the rollout began; it is not asked again.
@@ -55,7 +55,8 @@ impl Stage for Deploy {
         let (id, image, release) = self.admit(&work)?;
         let (listener, settings) = fleet_settings(&work.settings, &id).ok_or_else(|| no_fleet(&id))?;
         let recorded = load_fleet(self.store.as_ref(), &id).await.map_err(lost)?;
-        let mut fleet = Fleet::new(&self.cloud, &work, &id);
+        let cloud = work.cloud(self.clouds.as_ref())?;
+        let mut fleet = Fleet::new(&cloud, &work, &id);
         let size = settings.size;
         let source =
             recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
@@ -71,7 +72,7 @@ impl Stage for Deploy {
                          time: windlass serve does",
                     );
                 }
-                let begun = self.begin(&mut fleet, &listener, source, strategy).await;
+                let begun = step.heard(begin(&cloud, &mut fleet, &listener, source, strategy)).await;
                 attempt.finish(*step, begun).await?
             }
         };
@@ -114,7 +115,7 @@ impl Stage for Deploy {
         if let (End::Completed, Some(event)) = (&end, held(&begun, &release, &key)) {
             attempt.record_fleet(&id, event).await?;
         }
-        self.conclude(attempt, &id, &listener, &begun, &image, end).await
+        self.conclude(attempt, &cloud, &id, &listener, &begun, &image, end).await
     }
 
     fn stop_bound(&self, work: &Work) -> Duration {
@@ -158,30 +159,12 @@ impl Deploy {
         Ok((id, image, release))
     }
 
-    /// Sees to the listener, and takes down what runs now.
-    async fn begin(
-        &self,
-        fleet: &mut Fleet<'_>,
-        listener: &Listener,
-        source: Option<(Image, Release)>,
-        strategy: Strategy,
-    ) -> Result<Begun, Failure> {
-        self.cloud.balancer.put_listener(listener).await.map_err(failed)?;
-        let observed = fleet.observe().await?;
-        let healthy = observed.members.iter().filter(|member| member.traffic == Traffic::Healthy).count();
-        Ok(Begun {
-            source,
-            healthy: healthy as u32,
-            before: observed.members.iter().map(|member| member.id.clone()).collect(),
-            at: observed.now,
-            strategy: Some(strategy),
-        })
-    }
-
     /// Records how the rollout ended, and says it.
+    #[expect(clippy::too_many_arguments, reason = "all that a rollout was about")]
     async fn conclude(
         &self,
         attempt: &mut Attempt,
+        cloud: &Cloud,
         id: &FleetId,
         listener: &Listener,
         begun: &Begun,
@@ -205,17 +188,17 @@ impl Deploy {
             }
         };
         if begun.source.is_none() && failure.is_some() {
-            self.cloud.balancer.remove_listener(id).await.map_err(failed)?;
+            cloud.balancer.remove_listener(id).await.map_err(failed)?;
         }
         attempt.record_fleet(id, FleetEvent::RolloutEnded { key, end }).await?;
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let after = self.cloud.compute.instances(id).await.map_err(failed)?;
+        let after = cloud.compute.instances(id).await.map_err(failed)?;
         let after = after.iter().filter(|instance| instance.image == image.id);
         let join = |ids: Vec<String>| ids.join(",");
         let outputs = [
-            ("url", self.cloud.balancer.url(listener)),
+            ("url", cloud.balancer.url(listener).await.map_err(failed)?),
             ("image", image.id.to_string()),
             ("before", join(begun.before.iter().map(ToString::to_string).collect())),
             ("after", join(after.map(|instance| instance.id.to_string()).collect())),
@@ -223,6 +206,26 @@ impl Deploy {
         let outputs = outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Ok(Outcome { outputs, ..Outcome::default() })
     }
+}
+
+/// Sees to the listener, and takes down what runs now.
+async fn begin(
+    cloud: &Cloud,
+    fleet: &mut Fleet<'_>,
+    listener: &Listener,
+    source: Option<(Image, Release)>,
+    strategy: Strategy,
+) -> Result<Begun, Failure> {
+    cloud.balancer.put_listener(listener).await.map_err(failed)?;
+    let observed = fleet.observe().await?;
+    let healthy = observed.members.iter().filter(|member| member.traffic == Traffic::Healthy).count();
+    Ok(Begun {
+        source,
+        healthy: healthy as u32,
+        before: observed.members.iter().map(|member| member.id.clone()).collect(),
+        at: observed.now,
+        strategy: Some(strategy),
+    })
 }
 
 /// A rollout under way.

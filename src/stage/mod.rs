@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::cloud::{Cloud, Clouds};
 use crate::config::Settings;
 use crate::ids::{AttemptId, StageName};
 use crate::pipeline::model::{self, Pipeline};
@@ -90,5 +91,10 @@ pub struct Work {
 impl Work {
     pub fn stage(&self) -> &model::Stage {
         &self.pipeline.stages[self.index]
+    }
+
+    /// The cloud that the service is in.
+    pub fn cloud(&self, clouds: &dyn Clouds) -> Result<Cloud, Failure> {
+        clouds.open(&self.settings.cloud_of(&self.id.run.pipeline)).map_err(upload::failed)
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
 use super::{Attempt, Stage, Work, reports};
-use crate::cloud::Cloud;
+use crate::cloud::Clouds;
 use crate::ids::FleetId;
 use crate::journal::load_fleet;
 use crate::log::Redactor;
@@ -29,7 +29,7 @@ pub struct Script {
     pub workspaces: Workspaces,
     pub runner: runner::Client,
     pub store: Arc<dyn Store>,
-    pub cloud: Cloud,
+    pub clouds: Arc<dyn Clouds>,
 }
 
 #[async_trait]
@@ -91,7 +91,8 @@ impl Script {
                 )));
             }
         }
-        Ok(Some(self.cloud.balancer.url(&listener)))
+        let balancer = work.cloud(self.clouds.as_ref())?.balancer;
+        Ok(Some(balancer.url(&listener).await.map_err(super::upload::failed)?))
     }
 
     /// Reads what the steps wrote to `WINDLASS_OUTPUT`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::workspace::{Workspaces, blocking};
 use super::{Attempt, Next, Stage, Work};
-use crate::cloud::{self, Objects};
+use crate::cloud::{self, Clouds, Objects};
 use crate::ids::Digest;
 use crate::pipeline::model::Kind;
 use crate::run::event::{Artifact, Cause, Failure, Outcome};
@@ -18,7 +18,7 @@ const SCHEMA: u32 = 1;
 
 pub struct Upload {
     pub workspaces: Workspaces,
-    pub objects: Arc<dyn Objects>,
+    pub clouds: Arc<dyn Clouds>,
 }
 
 /// What was uploaded for one version.
@@ -53,6 +53,7 @@ impl Stage for Upload {
             return Err(Failure::infrastructure("an upload stage without an upload; this is a defect"));
         };
         let prefix = format!("{0}/{0}-{1}", work.id.run.pipeline, work.version);
+        let objects = work.cloud(self.clouds.as_ref())?.objects;
         let mut uploaded = Vec::new();
         for name in &upload.artifacts {
             let artifact = work.artifacts.iter().find(|artifact| artifact.name == *name);
@@ -67,8 +68,8 @@ impl Stage for Upload {
                 Next::Done(object) => object,
                 Next::Do(mut step) => {
                     step.say(&format!("{} bytes, {}", artifact.bytes, artifact.digest));
-                    let object = self.send(&work, artifact, &key).await;
-                    step.say(&format!("goes to {}", self.objects.location(&key)));
+                    step.say(&format!("goes to {}", objects.location(&key)));
+                    let object = step.heard(self.send(objects.as_ref(), &work, artifact, &key)).await;
                     attempt.finish(*step, object).await?
                 }
             };
@@ -84,12 +85,12 @@ impl Stage for Upload {
         };
         let key = format!("{prefix}/manifest.json");
         if let Next::Do(mut step) = attempt.next::<()>("Write manifest").await? {
-            step.say(&format!("goes to {}", self.objects.location(&key)));
-            let written = self.write_manifest(&work, &manifest, &key).await;
+            step.say(&format!("goes to {}", objects.location(&key)));
+            let written = step.heard(self.write_manifest(objects.as_ref(), &work, &manifest, &key)).await;
             attempt.finish(*step, written).await?;
         }
         self.workspaces.remove(&work.id);
-        let outputs = [("manifest".to_owned(), self.objects.location(&key))].into();
+        let outputs = [("manifest".to_owned(), objects.location(&key))].into();
         Ok(Outcome { outputs, uploaded: upload.artifacts.clone(), ..Outcome::default() })
     }
 
@@ -100,7 +101,13 @@ impl Stage for Upload {
 }
 
 impl Upload {
-    async fn send(&self, work: &Work, artifact: &Artifact, key: &str) -> Result<Object, Failure> {
+    async fn send(
+        &self,
+        objects: &dyn Objects,
+        work: &Work,
+        artifact: &Artifact,
+        key: &str,
+    ) -> Result<Object, Failure> {
         let file = self.scratch(work, &format!("{}.tar", artifact.name))?;
         let (shelf, digest, to) = (self.workspaces.shelf.clone(), artifact.digest.clone(), file.clone());
         let object_digest = blocking(move || {
@@ -108,7 +115,7 @@ impl Upload {
             digest_of_file(&to)
         })
         .await?;
-        self.objects.put(key, &file, &object_digest).await.map_err(failed)?;
+        objects.put(key, &file, &object_digest).await.map_err(failed)?;
         Ok(Object {
             name: artifact.name.to_string(),
             path: artifact.path.clone(),
@@ -119,12 +126,18 @@ impl Upload {
         })
     }
 
-    async fn write_manifest(&self, work: &Work, manifest: &Manifest<'_>, key: &str) -> Result<(), Failure> {
+    async fn write_manifest(
+        &self,
+        objects: &dyn Objects,
+        work: &Work,
+        manifest: &Manifest<'_>,
+        key: &str,
+    ) -> Result<(), Failure> {
         let text = serde_json::to_vec_pretty(manifest)
             .map_err(|error| Failure::infrastructure(format!("the manifest cannot be written: {error}")))?;
         let file = self.scratch(work, "manifest.json")?;
         std::fs::write(&file, &text).map_err(unwritable)?;
-        self.objects.put(key, &file, &Digest::of(&text)).await.map_err(failed)
+        objects.put(key, &file, &Digest::of(&text)).await.map_err(failed)
     }
 
     fn scratch(&self, work: &Work, name: &str) -> Result<std::path::PathBuf, Failure> {
@@ -157,6 +170,8 @@ fn unwritable(error: std::io::Error) -> Failure {
 pub fn failed(error: cloud::Error) -> Failure {
     let cause = match error {
         cloud::Error::Denied(_) => Cause::Policy,
+        cloud::Error::Provision { .. } => Cause::Task,
+        cloud::Error::TooLate(_) => Cause::Timeout,
         _ => Cause::Infrastructure,
     };
     Failure::new(cause, error.to_string())

@@ -162,7 +162,7 @@ impl<B: Balancer> Suite<B> {
 
     async fn put(&self, listener: &Listener) -> String {
         self.balancer.put_listener(listener).await.expect("a listener is made");
-        self.balancer.url(listener)
+        self.balancer.url(listener).await.expect("it has an address")
     }
 
     async fn targets(&self, fleet: &FleetId) -> Vec<Target> {

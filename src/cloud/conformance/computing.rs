@@ -58,7 +58,15 @@ impl<C: Compute> Suite<C> {
     }
 
     fn build(&self, key: &str, contents: Vec<PathBuf>) -> BuildRequest {
-        BuildRequest { key: name(key), parent: Parent::Empty, contents, files: Vec::new(), tags: tags(key) }
+        BuildRequest {
+            key: name(key),
+            parent: Parent::Empty,
+            contents,
+            files: Vec::new(),
+            provision: Vec::new(),
+            env: BTreeMap::new(),
+            tags: tags(key),
+        }
     }
 
     fn image_request(&self, key: &str, start: &str) -> ImageRequest {
@@ -74,8 +82,8 @@ impl<C: Compute> Suite<C> {
     /// An image that starts with this command.
     async fn baked(&self, key: &str, start: &str) -> ImageRecord {
         let build = self.build(key, vec![self.content("service", "file", "content")]);
-        self.compute.launch_builder(&build).await.expect("a builder is launched");
         let image = self.image_request(key, start);
+        self.compute.launch_builder(&build, &image).await.expect("a builder is launched");
         self.compute.create_image(&build, &image).await.expect("an image is created")
     }
 
@@ -92,7 +100,7 @@ impl<C: Compute> Suite<C> {
         let request = self.image_request("first", SERVICE);
         let missing = self.compute.create_image(&build, &request).await;
         assert!(matches!(missing, Err(Error::NotFound(_))), "without a builder there is no image");
-        self.compute.launch_builder(&build).await.expect("a builder is launched");
+        self.compute.launch_builder(&build, &request).await.expect("a builder is launched");
         assert_eq!(self.compute.find_image(&key).await.expect("it is looked for"), None, "a half image");
 
         let image = self.compute.create_image(&build, &request).await.expect("an image is created");
@@ -114,35 +122,37 @@ impl<C: Compute> Suite<C> {
         let contents = vec![self.content("two", "shared/one", "1"), self.content("three", "shared/two", "2")];
         let mut build = self.build("second", contents);
         build.files = vec![("deploy/setup".to_owned(), self.content("deploy", "setup", "x").join("setup"))];
-        let builder = self.compute.launch_builder(&build).await.expect("a builder is launched");
-        let Provisioning::Here { directory } = builder.provisioning;
+        let request = self.image_request("second", SERVICE);
+        let builder = self.compute.launch_builder(&build, &request).await.expect("a builder is launched");
+        let Provisioning::Here { directory } = builder.provisioning else { panic!("it provisions here") };
         for file in ["shared/one", "shared/two", "deploy/setup"] {
             assert!(directory.join(file).exists(), "{file} is at hand while provisioning");
         }
         std::fs::write(directory.join("half-done"), "x").expect("provisioning writes");
 
-        let builder = self.compute.launch_builder(&build).await.expect("the build starts again");
-        let Provisioning::Here { directory } = builder.provisioning;
+        let builder = self.compute.launch_builder(&build, &request).await.expect("the build starts again");
+        let Provisioning::Here { directory } = builder.provisioning else { panic!("it provisions here") };
         assert!(!directory.join("half-done").exists(), "a build starts afresh");
         std::fs::write(directory.join("provisioned"), "x").expect("provisioning writes");
-        let request = self.image_request("second", SERVICE);
         let parent = self.compute.create_image(&build, &request).await.expect("an image is created");
 
         let child = BuildRequest {
             parent: Parent::Image(parent.id.clone()),
             ..self.build("child", vec![self.content("four", "app", "4")])
         };
-        let builder = self.compute.launch_builder(&child).await.expect("a builder of a parent is launched");
-        let Provisioning::Here { directory } = builder.provisioning;
-        assert!(directory.join("app").exists());
-        assert!(!directory.join("shared").exists(), "the app directory of the parent is emptied");
         let request =
             ImageRequest { parent: Some(parent.id.clone()), ..self.image_request("child", SERVICE) };
+        let builder =
+            self.compute.launch_builder(&child, &request).await.expect("a builder of a parent is launched");
+        let Provisioning::Here { directory } = builder.provisioning else { panic!("it provisions here") };
+        assert!(directory.join("app").exists());
+        assert!(!directory.join("shared").exists(), "the app directory of the parent is emptied");
         let image = self.compute.create_image(&child, &request).await.expect("an image is created");
         assert_eq!(image.parent, Some(parent.id));
 
         let contents = vec![self.content("left", "app", "1"), self.content("right", "app", "1")];
-        let two = self.compute.launch_builder(&self.build("conflict", contents)).await;
+        let request = self.image_request("conflict", SERVICE);
+        let two = self.compute.launch_builder(&self.build("conflict", contents), &request).await;
         let named = matches!(&two, Err(Error::Conflict(message)) if message.contains("app"));
         assert!(named, "two contents at one path are a conflict that names it: {two:?}");
     }

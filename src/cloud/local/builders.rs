@@ -42,6 +42,11 @@ impl Local {
                 let directory = directory.canonicalize().map_err(failed(directory))?;
                 tree::copy(&directory, &root)?;
             }
+            Parent::Machine(id) => {
+                return Err(Error::Denied(format!(
+                    "{id} is a machine image, and there are none of them here"
+                )));
+            }
             Parent::Empty => disk::make_directory(&root)?,
         }
         let app = root.join("app");

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{BuildRequest, Builder, Compute, Error, ImageRecord, ImageRequest, Instance, Launch};
+use super::{BuildRequest, Builder, Compute, Error, ImageRecord, ImageRequest, Instance, Launch, Phase};
 use crate::ids::{Digest, FleetId, ImageId, InstanceId};
 
 mod builders;
@@ -86,14 +86,20 @@ impl Compute for Local {
         self.blocking(move |local| local.certify_image_now(&id)).await
     }
 
-    async fn launch_builder(&self, request: &BuildRequest) -> Result<Builder, Error> {
+    async fn launch_builder(&self, request: &BuildRequest, _image: &ImageRequest) -> Result<Builder, Error> {
         let request = request.clone();
         self.blocking(move |local| local.launch_builder_now(&request)).await
     }
 
-    async fn create_image(&self, request: &BuildRequest, image: &ImageRequest) -> Result<ImageRecord, Error> {
+    async fn carry_out(
+        &self,
+        phase: Phase,
+        request: &BuildRequest,
+        image: &ImageRequest,
+    ) -> Result<(), Error> {
+        debug_assert_eq!(phase, Phase::Create, "the only one of this cloud");
         let (request, image) = (request.clone(), image.clone());
-        self.blocking(move |local| local.create_image_now(&request, &image)).await
+        self.blocking(move |local| local.create_image_now(&request, &image).map(drop)).await
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Instance, Error> {

@@ -78,6 +78,8 @@ impl Room {
             parent: Parent::Empty,
             contents: contents.iter().map(|path| path.to_path_buf()).collect(),
             files: files.iter().map(|(name, path)| ((*name).to_owned(), path.to_path_buf())).collect(),
+            provision: Vec::new(),
+            env: Default::default(),
             tags: Tags { service, run, stage: "bake".to_owned(), key },
         }
     }

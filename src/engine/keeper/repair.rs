@@ -67,7 +67,7 @@ impl One {
     }
 
     async fn launch(&mut self, current: &Deployed, launches: &[Relaunch]) -> Result<(), Error> {
-        let compute = self.shared.parts.cloud.compute.clone();
+        let compute = self.cloud()?.compute;
         let launches: Vec<Launch> =
             launches.iter().map(|relaunch| self.launch_of(current, relaunch)).collect();
         let asked = launches.iter().map(|launch| compute.launch(launch));

@@ -196,12 +196,23 @@ fn bake(
             None => None,
         },
         base: match &written.base {
-            Some(base) => Some(Base::Directory(text::path(base.text).ok()?)),
+            Some(written) => Some(base(written)?),
             None => None,
         },
         artifacts,
         files: written.files.iter().map(|file| text::path(file.text).ok()).collect::<Option<_>>()?,
         provision: written.provision.iter().map(step).collect::<Option<_>>()?,
         start: written.start?.text.to_owned(),
+    })
+}
+
+fn base(written: &spec::Base<'_>) -> Option<Base> {
+    Some(match (&written.directory, &written.ami, &written.name) {
+        (Some(directory), _, _) => Base::Directory(text::path(directory.text).ok()?),
+        (None, Some(ami), _) => Base::Ami(ami.text.to_owned()),
+        (None, None, name) => {
+            let owner = written.owner.as_ref()?.text.to_owned();
+            Base::Newest { name: name.as_ref()?.text.to_owned(), owner }
+        }
     })
 }

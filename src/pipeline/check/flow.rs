@@ -198,6 +198,20 @@ impl<'a> Check<'a> {
                 "files come from the commit, and no checkout comes before this stage",
             );
         }
+        let base = bake.base.as_ref().map(|base| (base, base.name.is_some(), base.owner.is_some()));
+        match base {
+            Some((base, true, false)) => {
+                self.error(base.at.clone(), "whose image of that name? \"owner\" is missing")
+                    .help("anybody may give an image any name: owner: \"136693071363\", or owner: self");
+            }
+            Some((base, false, true)) => {
+                self.error(
+                    base.at.clone(),
+                    "\"owner\" says whose image \"name\" means, and there is no name",
+                );
+            }
+            _ => {}
+        }
     }
 
     /// A stage that works on an image has exactly one bake before it.

@@ -36,6 +36,8 @@ fn image(local: &Local, start: &str) -> ImageId {
         parent: Parent::Empty,
         contents: Vec::new(),
         files: Vec::new(),
+        provision: Vec::new(),
+        env: Default::default(),
         tags: tags("build"),
     };
     local.launch_builder_now(&build).unwrap();

@@ -1,0 +1,1 @@
+//! Machines that images are made on, and images.

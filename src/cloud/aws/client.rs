@@ -1,0 +1,308 @@
+//! Connections to the services of an account in a region, and the one way to send a request.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::RequestId;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::OnceCell;
+
+use super::operations::{Operation, Repeat};
+use crate::cloud::Error;
+use crate::cloud::hearing::{self, Call};
+use crate::cloud::setup::Account;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// For one request; a whole upload takes as long as it takes.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// The pause after a request that was throttled: doubled with each, up to the second.
+const THROTTLED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+/// So often a request is sent again here before whoever asked is told to wait.
+const THROTTLED_TRIES: u32 = 8;
+/// So often a request is sent in all that may be repeated when no answer came.
+const UNANSWERED_TRIES: u32 = 4;
+
+/// The clients of a process, one for each account, region and role.
+#[derive(Clone, Default)]
+pub struct Clients {
+    /// Instead of the usual chain of credentials and addresses.
+    given: Option<SdkConfig>,
+    known: Arc<Mutex<HashMap<(String, Option<String>), Arc<Client>>>>,
+}
+
+impl Clients {
+    /// Clients with these credentials, which send to these addresses.
+    pub fn with(config: SdkConfig) -> Self {
+        Self { given: Some(config), known: Arc::default() }
+    }
+
+    pub fn get(&self, account: &Account, role: Option<&str>) -> Arc<Client> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (account.region.clone(), role.map(str::to_owned));
+        let client = || Arc::new(Client::new(account, role, self.given.clone()));
+        known.entry(key).or_insert_with(client).clone()
+    }
+}
+
+/// The services of an account in a region.
+pub struct Client {
+    region: String,
+    role: Option<String>,
+    given: Option<SdkConfig>,
+    services: OnceCell<Services>,
+    limiter: DefaultDirectRateLimiter,
+    /// Nobody sends anything before.
+    pause: Mutex<Instant>,
+}
+
+/// One connection pool for each service.
+pub struct Services {
+    pub config: SdkConfig,
+    pub ec2: aws_sdk_ec2::Client,
+    pub elb: aws_sdk_elasticloadbalancingv2::Client,
+    pub autoscaling: aws_sdk_autoscaling::Client,
+    pub s3: aws_sdk_s3::Client,
+    pub ssm: aws_sdk_ssm::Client,
+    pub quotas: aws_sdk_servicequotas::Client,
+    pub sts: aws_sdk_sts::Client,
+}
+
+impl Client {
+    fn new(account: &Account, role: Option<&str>, given: Option<SdkConfig>) -> Self {
+        let rate = NonZeroU32::new(account.rate).unwrap_or(NonZeroU32::MIN);
+        Self {
+            region: account.region.clone(),
+            role: role.map(str::to_owned),
+            given,
+            services: OnceCell::new(),
+            limiter: RateLimiter::direct(Quota::per_second(rate).allow_burst(rate)),
+            pause: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The services; credentials are looked for with the first request.
+    pub async fn services(&self) -> &Services {
+        let connect = || Services::connect(&self.region, self.role.as_deref(), self.given.clone());
+        self.services.get_or_init(connect).await
+    }
+
+    /// Sends a request, and says so to whoever hears. Throttling is waited out; a request that may be
+    /// repeated is sent again when no answer came.
+    ///
+    /// # Errors
+    /// By meaning; [`Error::Ambiguous`] where nobody knows whether it was done, and the operation is
+    /// not one to be repeated.
+    pub async fn call<O, E>(
+        &self,
+        operation: Operation,
+        send: impl AsyncFn(&Services) -> Result<O, SdkError<E>>,
+    ) -> Result<O, Error>
+    where
+        O: RequestId,
+        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
+    {
+        let services = self.services().await;
+        let (mut throttled, mut unanswered) = (0, 0);
+        loop {
+            self.turn().await;
+            let sent = Instant::now();
+            let done = send(services).await;
+            let took = sent.elapsed();
+            let tell = |request: Option<&str>, error: Option<&str>| {
+                let (service, operation) = (operation.service, operation.name);
+                hearing::called(&Call { service, operation, request, took, error });
+            };
+            let error = match done {
+                Ok(answer) => {
+                    tell(answer.request_id(), None);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let code = code(&error);
+            tell(error.as_service_error().and_then(RequestId::request_id), Some(&code));
+            let meaning = meaning(operation, &error, &code);
+            match &meaning {
+                Error::Throttled { .. } => {
+                    throttled += 1;
+                    let pause = (THROTTLED.0 * 2u32.saturating_pow(throttled - 1)).min(THROTTLED.1);
+                    if throttled > THROTTLED_TRIES {
+                        return Err(Error::Throttled { after: pause });
+                    }
+                    self.hold_off(pause);
+                }
+                Error::Ambiguous(_)
+                    if operation.repeat == Repeat::Freely && unanswered + 1 < UNANSWERED_TRIES =>
+                {
+                    unanswered += 1;
+                    tokio::time::sleep(THROTTLED.0 * unanswered).await;
+                }
+                _ => return Err(meaning),
+            }
+        }
+    }
+
+    /// Waits until a request may be sent.
+    async fn turn(&self) {
+        self.limiter.until_ready().await;
+        let until = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep_until(until.into()).await;
+    }
+
+    /// Nobody sends anything for a while: what is throttled is throttled for all.
+    fn hold_off(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut held = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = until.max(*held);
+    }
+}
+
+impl Services {
+    async fn connect(region: &str, role: Option<&str>, given: Option<SdkConfig>) -> Self {
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(REQUEST).build();
+        let version = BehaviorVersion::v2026_01_12();
+        let region = Region::new(region.to_owned());
+        let config = match given {
+            Some(given) => given,
+            None => aws_config::defaults(version).region(region.clone()).load().await,
+        };
+        let config = config.into_builder().region(region).timeout_config(timeouts);
+        // The loop below repeats requests, with one limiter for all.
+        let mut config = config.retry_config(RetryConfig::disabled()).build();
+        if let Some(role) = role {
+            let provider =
+                AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
+            let provider = aws_sdk_ec2::config::SharedCredentialsProvider::new(provider);
+            config = config.into_builder().credentials_provider(provider).build();
+        }
+        let elsewhere = config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+        let mut s3 = aws_sdk_s3::config::Builder::from(&config);
+        if elsewhere {
+            s3 = s3
+                .force_path_style(true)
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        }
+        Self {
+            ec2: aws_sdk_ec2::Client::new(&config),
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
+            autoscaling: aws_sdk_autoscaling::Client::new(&config),
+            s3: aws_sdk_s3::Client::from_conf(s3.build()),
+            ssm: aws_sdk_ssm::Client::new(&config),
+            quotas: aws_sdk_servicequotas::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
+            config,
+        }
+    }
+}
+
+/// What went wrong, in a word.
+fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
+    match error {
+        SdkError::ServiceError(service) => match service.err().code() {
+            Some(code) => code.to_owned(),
+            None => format!("HTTP {}", service.raw().status().as_u16()),
+        },
+        SdkError::TimeoutError(_) => "timeout".to_owned(),
+        SdkError::DispatchFailure(_) => "no connection".to_owned(),
+        SdkError::ResponseError(_) => "unreadable answer".to_owned(),
+        _ => "not sent".to_owned(),
+    }
+}
+
+/// What an error means to whoever asked.
+fn meaning<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    operation: Operation,
+    error: &SdkError<E>,
+    code: &str,
+) -> Error {
+    let said = match error {
+        SdkError::ServiceError(service) => service.err().message().unwrap_or_default().to_owned(),
+        other => aws_sdk_ec2::error::DisplayErrorContext(other).to_string(),
+    };
+    let told = format!("{} {code}: {said}", operation.name);
+    match error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            by_code(code, status, &said, told)
+        }
+        SdkError::ConstructionFailure(_) => Error::Failed(told),
+        // Credentials are looked for before anything is sent.
+        SdkError::DispatchFailure(failure) if failure.is_other() && !failure.is_io() => Error::Denied(told),
+        _ => Error::Ambiguous(told),
+    }
+}
+
+/// The codes are those of "Error codes for the Amazon EC2 API", of the ELB, Auto Scaling and S3
+/// references; an unknown one of the service's own making says that it may have been done.
+fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
+    let after = THROTTLED.0;
+    match code {
+        "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "EC2ThrottledException"
+        | "RequestThrottled"
+        | "ThrottledException"
+        | "PriorRequestNotComplete" => Error::Throttled { after },
+        "ValidationException" | "ValidationError" if said.contains("Request limit exceeded") => {
+            Error::Throttled { after }
+        }
+        "InsufficientInstanceCapacity"
+        | "InsufficientHostCapacity"
+        | "InsufficientFreeAddressesInSubnet"
+        | "InsufficientCapacity"
+        | "SpotMaxPriceTooLow"
+        | "Unsupported" => Error::NoCapacity(told),
+        "InstanceLimitExceeded"
+        | "VcpuLimitExceeded"
+        | "MaxSpotInstanceCountExceeded"
+        | "SnapshotLimitExceeded"
+        | "TooManyTargets" => Error::Denied(told),
+        "UnauthorizedOperation"
+        | "AccessDenied"
+        | "AccessDeniedException"
+        | "AuthFailure"
+        | "InvalidClientTokenId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "OptInRequired"
+        | "UnrecognizedClientException"
+        | "Blocked" => Error::Denied(told),
+        "IdempotentParameterMismatch"
+        | "ResourceAlreadyExists"
+        | "AlreadyExists"
+        | "ResourceInUse"
+        | "ResourceContention"
+        | "IncorrectInstanceState"
+        | "IncorrectState" => Error::Conflict(told),
+        _ if code.ends_with(".Duplicate") || code.ends_with("AlreadyExists") => Error::Conflict(told),
+        "NoSuchKey"
+        | "NoSuchBucket"
+        | "NoSuchUpload"
+        | "NotFound"
+        | "TargetGroupNotFound"
+        | "LoadBalancerNotFound"
+        | "ListenerNotFound"
+        | "RuleNotFound" => Error::NotFound(told),
+        _ if code.ends_with(".NotFound") || code.ends_with(".Unavailable") => Error::NotFound(told),
+        _ if status >= 500 => Error::Ambiguous(told),
+        _ => Error::Failed(told),
+    }
+}

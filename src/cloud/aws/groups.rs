@@ -1,0 +1,1 @@
+//! Fleets whose instances an Auto Scaling group launches.
