@@ -14,6 +14,9 @@
 //! objects     S3
 //! builders    machines that images are made on, and images
 //! instances   plain instances          groups   Auto Scaling groups
+//! roster      which instances there are: one look for all fleets
+//! choice      where an instance is launched       launch_data   what it is told
+//! room        quotas and addresses
 //! targets     target groups and listeners
 //! ```
 
@@ -22,12 +25,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Cloud, setup};
 
 pub mod builders;
+mod choice;
 pub mod client;
 mod compute;
 pub mod groups;
 pub mod instances;
+pub mod launch_data;
 pub mod objects;
 pub mod operations;
+mod room;
+mod roster;
 pub mod tags;
 pub mod targets;
 
