@@ -15,6 +15,9 @@
 //! builders    machines that images are made on     script, pack   what they are told, and given
 //! images      AMIs, and what their tags say
 //! instances   plain instances          groups   Auto Scaling groups
+//! roster      which instances there are: one look for all fleets
+//! choice      where an instance is launched       launch_data   what it is told
+//! room        quotas and addresses
 //! targets     target groups and listeners
 //! ```
 
@@ -23,16 +26,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Cloud, setup};
 
 pub mod builders;
+mod choice;
 pub mod client;
 mod compute;
 pub mod groups;
 pub mod images;
 pub mod instances;
+pub mod launch_data;
 pub mod objects;
 pub mod operations;
 mod pack;
 pub mod presign;
 mod script;
+mod room;
+mod roster;
 pub mod tags;
 pub mod targets;
 
