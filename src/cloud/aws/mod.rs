@@ -17,7 +17,7 @@
 //! roster      which instances there are: one look for all fleets
 //! choice      where an instance is launched       launch_data   what it is told
 //! room        quotas and addresses
-//! targets     target groups and listeners
+//! targets     target groups and listeners   pace   when what is awaited is looked at again
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +33,7 @@ pub mod instances;
 pub mod launch_data;
 pub mod objects;
 pub mod operations;
+pub mod pace;
 mod room;
 mod roster;
 pub mod tags;
@@ -72,12 +73,13 @@ pub struct Aws {
     /// For artifacts and images.
     pub(crate) client: Arc<Client>,
     clients: Clients,
+    desks: targets::Desks,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone() }
+        Self { setup, client, clients: clients.clone(), desks: Default::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
