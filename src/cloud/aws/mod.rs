@@ -18,7 +18,7 @@
 //! roster      which instances there are: one look for all fleets
 //! choice      where an instance is launched       launch_data   what it is told
 //! room        quotas and addresses
-//! targets     target groups and listeners
+//! targets     target groups and listeners   pace   when what is awaited is looked at again
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,7 @@ pub mod instances;
 pub mod launch_data;
 pub mod objects;
 pub mod operations;
+pub mod pace;
 mod pack;
 pub mod presign;
 mod script;
@@ -78,12 +79,14 @@ pub struct Aws {
     pub(crate) client: Arc<Client>,
     clients: Clients,
     session: presign::Session,
+    desks: targets::Desks,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone(), session: presign::Session::default() }
+        let (session, desks) = (presign::Session::default(), targets::Desks::default());
+        Self { setup, client, clients: clients.clone(), session, desks }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
