@@ -72,12 +72,13 @@ pub struct Aws {
     /// For artifacts and images.
     pub(crate) client: Arc<Client>,
     clients: Clients,
+    groups: groups::Groups,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone() }
+        Self { setup, client, clients: clients.clone(), groups: groups::Groups::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
