@@ -80,13 +80,14 @@ pub struct Aws {
     clients: Clients,
     session: presign::Session,
     desks: targets::Desks,
+    groups: groups::Groups,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
         let (session, desks) = (presign::Session::default(), targets::Desks::default());
-        Self { setup, client, clients: clients.clone(), session, desks }
+        Self { setup, client, clients: clients.clone(), session, desks, groups: groups::Groups::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
