@@ -15,6 +15,7 @@
 //! builders    machines that images are made on, and images
 //! instances   plain instances          groups   Auto Scaling groups
 //! targets     target groups and listeners
+//! inventory   all that carries our tags, and its end
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ pub mod client;
 mod compute;
 pub mod groups;
 pub mod instances;
+mod inventory;
 pub mod objects;
 pub mod operations;
 pub mod presign;
@@ -54,7 +56,8 @@ impl Accounts {
             return cloud.clone();
         }
         let aws = Arc::new(Aws::new(setup.clone(), &self.clients));
-        let cloud = Cloud { compute: aws.clone(), balancer: aws.clone(), objects: aws };
+        let cloud =
+            Cloud { compute: aws.clone(), balancer: aws.clone(), objects: aws.clone(), inventory: aws };
         opened.push((setup.clone(), cloud.clone()));
         cloud
     }
