@@ -6,8 +6,8 @@ use super::{AFTERMATH, Facts, Fate, Judge, Run, Sentence, ends, stays, words};
 use crate::cloud::inventory::{Kind, Thing};
 use crate::ids::{ImageId, PipelineName, RunId};
 
-/// The newest `keep` images of each service that were certified or rolled out; one that nobody here
-/// knows, or that must not be used, is none of them.
+/// The newest `keep` images of each service that were certified or rolled out, and the newest that was
+/// certified; one that nobody here knows, or that must not be used, is none of them.
 pub(super) fn newest<'a>(things: &'a [Thing], facts: &Facts, keep: u32) -> BTreeSet<&'a str> {
     let mut good: BTreeMap<&PipelineName, Vec<&Thing>> = BTreeMap::new();
     for thing in things.iter().filter(|thing| thing.kind == Kind::Image) {
@@ -24,6 +24,8 @@ pub(super) fn newest<'a>(things: &'a [Thing], facts: &Facts, keep: u32) -> BTree
     for images in good.values_mut() {
         images.sort_by_key(|image| std::cmp::Reverse((image.created_at, &image.id)));
         newest.extend(images.iter().take(keep as usize).map(|image| image.id.as_str()));
+        // The next bake may have nothing else to build upon.
+        newest.extend(images.iter().find(|image| image.certified).map(|image| image.id.as_str()));
     }
     newest
 }
