@@ -13,13 +13,15 @@ const BAKED: &str = "\
 name: baked
 params: { broken: { default: \"false\" } }
 stages:
-  make: { steps: [{ run: 'mkdir out; echo hello > out/app' }], artifacts: { app: out/ } }
+  make:
+    env: { BROKEN: \"${{ params.broken }}\" }
+    steps: [{ run: 'mkdir out; echo $BROKEN > out/app' }]
+    artifacts: { app: out/ }
   upload: { uses: upload, needs: make, with: { artifact: app } }
   bake:
     uses: bake
     needs: upload
-    env: { BROKEN: \"${{ params.broken }}\" }
-    with: { provision: [{ run: 'echo $BROKEN; test $BROKEN = false' }], start: ./app }
+    with: { provision: [{ run: grep false app }], start: ./app }
 ";
 
 /// A builder that was left when somebody was killed.
