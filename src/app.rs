@@ -146,10 +146,14 @@ impl Clouds for Opened {
 }
 
 fn local(data: &Path) -> Result<(Cloud, Arc<balancer::Client>), Error> {
-    let compute: Arc<dyn Compute> = Arc::new(Local::new(data.to_owned()));
+    let here = Arc::new(Local::new(data.to_owned()));
+    let compute: Arc<dyn Compute> = here.clone();
     let balancer = Arc::new(balancer::Client::new(data.to_owned(), program()?));
     let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(data.join("objects")));
-    Ok((Cloud { compute, balancer: balancer.clone() as Arc<dyn Balancer>, objects }, balancer))
+    Ok((
+        Cloud { compute, balancer: balancer.clone() as Arc<dyn Balancer>, objects, inventory: here },
+        balancer,
+    ))
 }
 
 /// This program, as runner and balancer start it. Where its file was replaced meanwhile, the one that

@@ -27,6 +27,7 @@
 //! The contracts, and what carries them out:
 //! - [`artifact`] - content-addressed files
 //! - [`cloud`] - where services run: compute, balancer, objects
+//! - [`reap`] - which things of ours in a cloud nobody needs any more
 //! - [`config`] - the settings file
 //! - [`store`], [`journal`] - where events are kept, and how they are read
 //! - [`log`] - step output, redacted, written, followed
@@ -77,6 +78,7 @@ pub mod ipc;
 pub mod journal;
 pub mod log;
 pub mod pipeline;
+pub mod reap;
 pub mod report;
 pub mod rollout;
 pub mod run;

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rollout", &["ids"]),
     ("artifact", &["ids"]),
     ("cloud", &["ids", "wake"]),
+    ("reap", &["ids", "cloud"]),
     ("config", &["ids", "secret", "pipeline", "rollout", "cloud"]),
     ("store", &["ids", "directory", "run"]),
     ("journal", &["ids", "run", "store"]),
@@ -36,7 +37,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "engine",
-        &["ids", "clock", "pipeline", "run", "rollout", "cloud", "config", "store", "journal", "stage"],
+        &[
+            "ids", "clock", "pipeline", "run", "rollout", "cloud", "reap", "config", "store", "journal",
+            "stage",
+        ],
     ),
     (
         "intake",
@@ -69,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "directory",
             "pipeline",
             "run",
+            "reap",
             "config",
             "store",
             "journal",
@@ -86,7 +91,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are values to values: they name none of these.
-const PURE: &[&str] = &["pipeline", "run", "rollout", "github"];
+const PURE: &[&str] = &["pipeline", "run", "rollout", "reap", "github"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

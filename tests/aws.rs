@@ -11,5 +11,8 @@ mod tools;
 #[path = "aws/emulator.rs"]
 mod emulator;
 
+#[path = "aws/gc.rs"]
+mod gc;
+
 #[path = "aws/hostility.rs"]
 mod hostility;

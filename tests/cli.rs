@@ -8,6 +8,8 @@ mod here;
 mod acts;
 #[path = "cli/endings.rs"]
 mod endings;
+#[path = "cli/gc.rs"]
+mod gc;
 #[path = "cli/input.rs"]
 mod input;
 #[path = "cli/replay.rs"]

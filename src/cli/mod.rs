@@ -23,6 +23,7 @@ mod down;
 mod error;
 mod follow;
 mod foreground;
+mod gc;
 mod lift;
 mod lock;
 mod logs;
@@ -84,6 +85,7 @@ enum Command {
     Lift(lift::Args),
     Status(status::Args),
     Down(down::Args),
+    Gc(gc::Args),
     Upgrade(upgrade::Args),
     Validate(validate::Args),
     Plan(plan::Args),
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Lift(args) => on_runtime(lift::run(args)),
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
+        Command::Gc(args) => on_runtime(gc::run(args)),
         Command::Upgrade(args) => on_runtime(upgrade::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),
         Command::Plan(args) => with_io(|io| plan::run(&args, io)),

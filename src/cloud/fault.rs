@@ -133,6 +133,7 @@ impl Faults {
             compute: Arc::new(Faulty::new(cloud.compute.clone(), self.clone())),
             balancer: Arc::new(Faulty::new(cloud.balancer.clone(), self.clone())),
             objects: Arc::new(Faulty::new(cloud.objects.clone(), self.clone())),
+            inventory: cloud.inventory.clone(),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod aws;
 pub mod conformance;
 pub mod fault;
 pub mod hearing;
+pub mod inventory;
 pub mod local;
 pub mod objects;
 pub mod setup;
@@ -443,12 +444,14 @@ pub trait Objects: Send + Sync {
     fn location(&self, key: &str) -> String;
 }
 
-/// A cloud: the three together.
+/// A cloud: the three together, and what there is in it.
 #[derive(Clone)]
 pub struct Cloud {
     pub compute: std::sync::Arc<dyn Compute>,
     pub balancer: std::sync::Arc<dyn Balancer>,
     pub objects: std::sync::Arc<dyn Objects>,
+    /// All that there is of ours in the account, of every service.
+    pub inventory: std::sync::Arc<dyn inventory::Inventory>,
 }
 
 /// The clouds that this process reaches.

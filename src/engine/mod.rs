@@ -31,6 +31,7 @@ mod acts;
 mod admit;
 mod drive;
 pub mod fleets;
+pub mod gc;
 mod keeper;
 mod known;
 mod lanes;

@@ -22,8 +22,9 @@ use super::peer::Peer;
 use super::pipelines;
 use super::runs::{Filter, Order};
 use super::{Acted, FleetDown, FleetList, HolderView, Lifted, Locked, Problem, RunList, SOCKET, Submission};
-use super::{acts, fleets};
+use super::{acts, fleets, gc};
 use crate::engine::Target;
+use crate::engine::gc::{self as reaper, GcView};
 use crate::ids::{FleetId, PipelineName, RunId, StepId};
 use crate::intake::{DeliveryList, DeliveryView, PipelineList};
 use crate::ipc;
@@ -193,6 +194,16 @@ impl Client {
         let body = body.map_err(|error| self.foreign(error))?;
         let request = self.request(Method::POST, &path, body.into())?;
         // Takes as long as the instances drain.
+        self.while_there(self.answer(request)).await
+    }
+
+    /// Ends what nobody needs any more, or lists it; returns when it is gone.
+    pub async fn gc(&self, order: &reaper::Order, actor: &Actor) -> Result<GcView, Error> {
+        let reaper::Order { dry_run, service } = order.clone();
+        let body = serde_json::to_vec(&gc::Order { actor: self.said(actor), dry_run, service });
+        let body = body.map_err(|error| self.foreign(error))?;
+        let request = self.request(Method::POST, "/api/v1/gc", body.into())?;
+        // Takes as long as the cloud does.
         self.while_there(self.answer(request)).await
     }
 

@@ -33,6 +33,7 @@ mod deliveries;
 mod extract;
 mod fleets;
 mod frame;
+mod gc;
 mod guard;
 mod health;
 mod logs;

@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 
 use super::guard::{self, Guard};
 use super::{
-    Api, BODY_LIMIT, Problem, acts, deliveries, fleets, frame, health, logs, openapi, pipelines, runs, ticks,
-    ui, webhooks,
+    Api, BODY_LIMIT, Problem, acts, deliveries, fleets, frame, gc, health, logs, openapi, pipelines, runs,
+    ticks, ui, webhooks,
 };
 use crate::github;
 
@@ -49,6 +49,7 @@ fn lasting() -> OpenApiRouter<Api> {
         .routes(routes!(ticks::stream))
         .routes(routes!(logs::stream))
         .routes(routes!(fleets::down))
+        .routes(routes!(gc::gc))
         .routes(routes!(deliveries::again))
         .routes(routes!(pipelines::trigger))
 }

@@ -338,6 +338,8 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         "HTTP 503" | "HTTP 429" => Error::Throttled { after },
         // S3 says so also with a status of 200, when it had begun to answer.
         "InternalError" | "RequestTimeout" => Error::Ambiguous(told),
+        // A snapshot of an image that is still there.
+        _ if code.ends_with(".InUse") => Error::Conflict(told),
         "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchUpload"

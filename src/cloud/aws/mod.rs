@@ -19,6 +19,7 @@
 //! choice      where an instance is launched       launch_data   what it is told
 //! room        quotas and addresses
 //! targets     target groups and listeners   pace   when what is awaited is looked at again
+//! inventory   all that carries our tags, and its end
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,7 @@ mod compute;
 pub mod groups;
 pub mod images;
 pub mod instances;
+mod inventory;
 pub mod launch_data;
 pub mod objects;
 pub mod operations;
@@ -66,7 +68,8 @@ impl Accounts {
             return cloud.clone();
         }
         let aws = Arc::new(Aws::new(setup.clone(), &self.clients));
-        let cloud = Cloud { compute: aws.clone(), balancer: aws.clone(), objects: aws };
+        let cloud =
+            Cloud { compute: aws.clone(), balancer: aws.clone(), objects: aws.clone(), inventory: aws };
         opened.push((setup.clone(), cloud.clone()));
         cloud
     }

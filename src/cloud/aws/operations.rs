@@ -146,7 +146,7 @@ operations! { EC2: "ec2" {
     TERMINATE_INSTANCES = "TerminateInstances" Freely [Bake, Plain, Groups, Gc] on Ours(&["instance"]);
     STOP_INSTANCES = "StopInstances" Freely [Bake] on Ours(&["instance"]);
     CREATE_IMAGE = "CreateImage" Never [Bake] on NewImage, "ec2:CreateTags" on Made("CreateImage");
-    CREATE_TAGS = "CreateTags" Freely [Bake, Plain, Groups] on Ours(&["instance", "image", "snapshot"]);
+    CREATE_TAGS = "CreateTags" Freely [Bake, Plain, Groups, Gc] on Ours(&["instance", "image", "snapshot"]);
     DEREGISTER_IMAGE = "DeregisterImage" Freely [Bake, Gc] on Ours(&["image"]);
     DESCRIBE_SNAPSHOTS = "DescribeSnapshots" Freely [Gc] on Anything;
     DELETE_SNAPSHOT = "DeleteSnapshot" Freely [Bake, Gc] on Ours(&["snapshot"]);
@@ -212,6 +212,7 @@ operations! { S3: "s3" {
     LIST_PARTS = "ListParts" Freely [Objects] as "s3:ListMultipartUploadParts" on Objects;
     LIST_MULTIPART_UPLOADS = "ListMultipartUploads" Freely [Objects, Gc]
         as "s3:ListBucketMultipartUploads" on Bucket;
+    DELETE_OBJECTS = "DeleteObjects" Freely [Gc] as "s3:DeleteObject" on Objects;
 }}
 
 operations! { SSM: "ssm" {

@@ -27,7 +27,7 @@ struct Placed {
 }
 
 impl Local {
-    fn builder_directory(&self, key: &Key) -> PathBuf {
+    pub(super) fn builder_directory(&self, key: &Key) -> PathBuf {
         self.data.join("builders").join(key.as_str())
     }
 

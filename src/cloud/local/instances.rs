@@ -21,6 +21,7 @@ use super::disk::{self, failed, found};
 use super::images::Manifest;
 use super::process::{self, Belongings, Identity, Life};
 use super::{Local, ports, tree};
+use crate::cloud::inventory::{Kind, Thing};
 use crate::cloud::{Error, Instance, InstanceState, Launch, Tags};
 use crate::ids::{Digest, FleetId, ImageId, InstanceId, Key};
 
@@ -66,6 +67,23 @@ impl Record {
             state,
             address: self.address,
             launched_at: self.launched_at,
+        }
+    }
+}
+
+impl Record {
+    fn thing(self) -> Thing {
+        let thing = Thing::new(Kind::Instance, self.id.as_str(), self.launched_at);
+        Thing {
+            name: Some(self.name),
+            service: Some(self.tags.service),
+            run: Some(self.tags.run),
+            stage: self.tags.stage.parse().ok(),
+            key: Some(self.key),
+            fleet: Some(self.fleet),
+            release: Some(self.release),
+            image: Some(self.image),
+            ..thing
         }
     }
 }
@@ -293,6 +311,11 @@ impl Local {
             record.instance(state)
         });
         Ok(observed.collect())
+    }
+
+    /// The same, as things that somebody may have forgotten.
+    pub(super) fn instance_things(&self) -> Result<Vec<Thing>, Error> {
+        Ok(self.records()?.into_iter().map(Record::thing).collect())
     }
 
     /// Of all instances that were not terminated, in any fleet.

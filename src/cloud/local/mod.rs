@@ -35,6 +35,7 @@ mod builders;
 mod disk;
 mod images;
 mod instances;
+mod inventory;
 mod objects;
 mod ports;
 mod process;
