@@ -157,25 +157,41 @@ async fn an_upload_that_was_interrupted_goes_on_with_what_is_there() {
     assert_eq!(story.emulator.count("CreateMultipartUpload"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_request_and_put_again_it_is_there_once() {
+/// Dies at each request in turn, before or after it is carried out, and puts it again.
+async fn killed_at_any_request_and_put_again_it_is_there_once(size: usize, fault: &str, requests: usize) {
     let story = Story::new();
-    for (large, fault) in [(true, "hold"), (true, "block"), (false, "hold"), (false, "block")] {
-        let mut deaths = 0;
-        for nth in 1.. {
-            let size = if large { LARGE } else { 1000 };
-            // Each is another content, so that nothing is there already.
-            let file = story.file(size, &format!("{fault}-{nth}"));
-            let rule = json!({ "operations": ["s3:*"], "nth": nth, "fault": fault, "drop": fault == "hold" });
-            if !story.put_and_die(&file, rule).await {
-                break;
-            }
-            deaths += 1;
-            story.put(&file).await.unwrap();
-            story.assert_is_there(&file).await;
+    let mut deaths = 0;
+    for nth in 1.. {
+        // Each is another content, so that nothing is there already.
+        let file = story.file(size, &format!("{fault}-{nth}"));
+        let rule = json!({ "operations": ["s3:*"], "nth": nth, "fault": fault, "drop": fault == "hold" });
+        if !story.put_and_die(&file, rule).await {
+            break;
         }
-        // Look, list, begin, two parts, complete; or look and put.
-        assert!(deaths >= if large { 6 } else { 2 }, "{fault}: {deaths} requests were died at");
+        deaths += 1;
+        story.put(&file).await.unwrap();
+        story.assert_is_there(&file).await;
+    }
+    assert!(deaths >= requests, "{deaths} requests were died at");
+}
+
+/// Look, list, begin, two parts, complete.
+const OF_LARGE: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_any_request_for_large_content() {
+    killed_at_any_request_and_put_again_it_is_there_once(LARGE, "hold", OF_LARGE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_any_request_for_large_content() {
+    killed_at_any_request_and_put_again_it_is_there_once(LARGE, "block", OF_LARGE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_request_for_small_content() {
+    for fault in ["hold", "block"] {
+        killed_at_any_request_and_put_again_it_is_there_once(1000, fault, 2).await;
     }
 }
 
