@@ -16,3 +16,6 @@ mod gc;
 
 #[path = "aws/hostility.rs"]
 mod hostility;
+
+#[path = "aws/objects.rs"]
+mod objects;

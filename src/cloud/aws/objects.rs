@@ -53,10 +53,9 @@ impl Objects for Aws {
             Content::Small(content, sum) => return self.send_small(key, content, sum, digest).await,
             Content::Large(large) => Arc::new(large),
         };
-        let mut tried = 0;
+        let (mut tried, mut tidy) = (0, true);
         loop {
-            // A second time only ours: somebody who puts something else there may be under way.
-            let error = match self.send_parts(key, &large, digest, check, tried == 0).await? {
+            let error = match self.send_parts(key, &large, digest, check, tidy).await? {
                 Sent::Done => return Ok(()),
                 Sent::Unclear(error) => error,
             };
@@ -68,6 +67,8 @@ impl Objects for Aws {
                 return Err(error);
             }
             hearing::say(&format!("begins again, as the upload went away or did not answer: {error}"));
+            // Somebody who puts something else there ended ours: ending theirs would go on for ever.
+            tidy = !matches!(error, Error::NotFound(_));
         }
     }
 
