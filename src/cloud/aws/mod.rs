@@ -11,13 +11,14 @@
 //! client      connections, credentials, the limiter, errors by meaning
 //! operations  every request that is ever sent, and what it takes to be allowed
 //! tags        what everything carries
-//! objects     S3
-//! builders    machines that images are made on, and images
+//! objects     S3                        presign  addresses of objects, for machines without credentials
+//! builders    machines that images are made on     script, pack   what they are told, and given
+//! images      AMIs, and what their tags say
 //! instances   plain instances          groups   Auto Scaling groups
 //! roster      which instances there are: one look for all fleets
 //! choice      where an instance is launched       launch_data   what it is told
 //! room        quotas and addresses
-//! targets     target groups and listeners
+//! targets     target groups and listeners   pace   when what is awaited is looked at again
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,10 +30,15 @@ mod choice;
 pub mod client;
 mod compute;
 pub mod groups;
+pub mod images;
 pub mod instances;
 pub mod launch_data;
 pub mod objects;
 pub mod operations;
+pub mod pace;
+mod pack;
+pub mod presign;
+mod script;
 mod room;
 mod roster;
 pub mod tags;
@@ -72,13 +78,16 @@ pub struct Aws {
     /// For artifacts and images.
     pub(crate) client: Arc<Client>,
     clients: Clients,
+    session: presign::Session,
+    desks: targets::Desks,
     groups: groups::Groups,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone(), groups: groups::Groups::default() }
+        let (session, desks) = (presign::Session::default(), targets::Desks::default());
+        Self { setup, client, clients: clients.clone(), session, desks, groups: groups::Groups::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
