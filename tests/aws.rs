@@ -19,3 +19,6 @@ mod hostility;
 
 #[path = "aws/objects.rs"]
 mod objects;
+
+#[path = "aws/groups.rs"]
+mod groups;

@@ -44,19 +44,18 @@ pub async fn launch(aws: &Aws, name: &str, launch: &Launch) -> Result<Instance, 
             let state = state(group.member(free.id()), free).unwrap_or(InstanceState::Pending);
             return free.instance(name, &launch.fleet, fleet.port, state);
         }
-        group.change(&client, Change { version: Some(version), ..Change::default() }).await?;
-        resume_launching(&client, &group).await?;
-        let (desired, counted) = (group.desired, group.counted());
+        let counted = group.counted();
         let shown = group.members.iter().filter(|m| m.counts()).all(|m| machines.contains_key(&m.id));
-        if shown && desired <= counted {
-            let one_more = counted.saturating_add(1);
-            if one_more > group.max {
-                hearing::say(&format!(
-                    "the group {name} may have {one_more} instances for a while, not {}",
-                    group.max
-                ));
-                group.change(&client, Change { max: Some(one_more), ..Change::default() }).await?;
-            }
+        let asks = shown && group.desired <= counted;
+        let one_more = counted.saturating_add(1);
+        let max = (asks && one_more > group.max).then_some(one_more);
+        if max.is_some() {
+            let usual = group.max;
+            hearing::say(&format!("the group {name} may have {one_more} instances for a while, not {usual}"));
+        }
+        group.change(&client, Change { version: Some(version), max, ..Change::default() }).await?;
+        resume_launching(&client, &group).await?;
+        if asks {
             group.set_desired(&client, one_more).await?;
         } else if let Some(error) = wait.failure(&client, &group).await? {
             take_back(&client, name).await?;
