@@ -69,6 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "directory",
             "pipeline",
             "run",
+            "rollout",
             "config",
             "store",
             "journal",

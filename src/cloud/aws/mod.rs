@@ -8,8 +8,12 @@
 //!   takes a client token, it is made of our key.
 //!
 //! ```text
-//! client      connections, credentials, the limiter, errors by meaning
+//! client      connections, the one way to send, errors by meaning
+//! credentials the usual chain, and what to do when it finds none
+//! limiter     how fast requests are sent, and how many were
 //! operations  every request that is ever sent, and what it takes to be allowed
+//! policy      the smallest IAM policy, of those that are used
+//! doctor      what is missing before the first run
 //! tags        what everything carries
 //! objects     S3
 //! builders    machines that images are made on, and images
@@ -24,10 +28,14 @@ use super::{Cloud, setup};
 pub mod builders;
 pub mod client;
 mod compute;
+mod credentials;
+pub mod doctor;
 pub mod groups;
 pub mod instances;
+pub mod limiter;
 pub mod objects;
 pub mod operations;
+pub mod policy;
 pub mod tags;
 pub mod targets;
 
