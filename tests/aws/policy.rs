@@ -95,7 +95,12 @@ async fn where_all_is_there_nothing_is_missing_and_all_that_was_asked_is_allowed
     let findings = accounts.examine(&setup, &plan).await.unwrap();
     assert_eq!(found(&findings, Found::Missing), [""; 0], "{findings:#?}");
     let ok = found(&findings, Found::Ok).join("\n");
-    for about in ["credentials: arn:", "bucket ", "builder: launching: allowed", "storefront-staging: launching: allowed"] {
+    for about in [
+        "credentials: arn:",
+        "bucket ",
+        "builder: launching: allowed",
+        "storefront-staging: launching: allowed",
+    ] {
         assert!(ok.contains(about), "{about}: {findings:#?}");
     }
     assert_eq!(beyond(&emulator, &allowed(&setup)), [""; 0]);
@@ -179,7 +184,11 @@ async fn one_limiter_is_for_all_who_send_to_the_account() {
     let sent = emulator.calls().len() as u32;
     assert!(sent > 12, "{sent}");
     // A second's worth at once, and then so many a second.
-    assert!(began.elapsed() >= Duration::from_secs(1) * (sent - 8) / 8 * 9 / 10, "{sent} in {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(1) * (sent - 8) / 8 * 9 / 10,
+        "{sent} in {:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
