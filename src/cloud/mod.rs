@@ -24,6 +24,7 @@ pub mod fault;
 pub mod finding;
 pub mod hearing;
 pub mod local;
+pub mod objects;
 pub mod setup;
 
 pub use setup::Setup;

@@ -19,6 +19,9 @@ use crate::cloud::Error;
 use crate::cloud::hearing::{self, Call};
 use crate::cloud::setup::Account;
 
+/// The name of sessions in which a role is assumed: it is in the account's trail.
+pub(super) const ROLE_SESSION: &str = "windlass";
+
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one request; a whole upload takes as long as it takes.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -77,11 +80,18 @@ pub struct Client {
     services: OnceCell<Services>,
     limiter: Arc<Limiter>,
     tally: Arc<Tally>,
+    /// What is known of the instances that are seen with it.
+    pub(super) roster: super::roster::Roster,
+    pub(super) room: super::room::Room,
 }
 
 /// One connection pool for each service.
 pub struct Services {
     pub config: SdkConfig,
+    /// The same before a role was assumed.
+    pub source: SdkConfig,
+    /// S3 itself is not what objects are sent to, but something that answers like it.
+    pub elsewhere: bool,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
     pub autoscaling: aws_sdk_autoscaling::Client,
@@ -100,11 +110,18 @@ impl Client {
             services: OnceCell::new(),
             limiter: clients.limiter(account, role),
             tally: clients.tally.clone(),
+            roster: Default::default(),
+            room: Default::default(),
         }
     }
 
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// The role that is assumed.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     /// The services; credentials are looked for with the first request.
@@ -114,17 +131,19 @@ impl Client {
     }
 
     /// Sends a request, and says so to whoever hears. Throttling is waited out; a request that may be
-    /// repeated is sent again when no answer came.
+    /// repeated is sent again when no answer came: `|services| services.ec2.describe_images().send()`.
     ///
     /// # Errors
     /// By meaning; [`Error::Ambiguous`] where nobody knows whether it was done, and the operation is
     /// not one to be repeated.
-    pub async fn call<O, E>(
+    pub async fn call<O, E, Sending>(
         &self,
         operation: Operation,
-        send: impl AsyncFn(&Services) -> Result<O, SdkError<E>>,
+        send: impl Fn(&Services) -> Sending,
     ) -> Result<O, Error>
     where
+        // Not an `AsyncFn`: nobody could say that what that answers may change threads.
+        Sending: Future<Output = Result<O, SdkError<E>>>,
         O: RequestId,
         E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
     {
@@ -193,7 +212,7 @@ impl Client {
             // Credentials are looked for before anything is sent.
             SdkError::DispatchFailure(failure) if failure.is_other() => {
                 let cause = failure.as_connector_error().and_then(std::error::Error::source);
-                match cause.map(|cause| credentials::lack(cause, self.role.as_deref())) {
+                match cause.and_then(|cause| credentials::lack(cause, self.role.as_deref())) {
                     Some(Lack::Denied(sentence)) => Error::Denied(sentence),
                     Some(Lack::Passing(sentence)) => Error::Ambiguous(sentence),
                     None => Error::Ambiguous(told),
@@ -220,9 +239,10 @@ impl Services {
         let config = config.into_builder().region(region).timeout_config(timeouts);
         // The loop below repeats requests, with one limiter for all.
         let mut config = config.retry_config(RetryConfig::disabled()).build();
+        let source = config.clone();
         if let Some(role) = role {
             let provider =
-                AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
+                AssumeRoleProvider::builder(role).session_name(ROLE_SESSION).configure(&config).build().await;
             let provider = aws_sdk_ec2::config::SharedCredentialsProvider::new(provider);
             config = config.into_builder().credentials_provider(provider).build();
         }
@@ -243,6 +263,8 @@ impl Services {
             quotas: aws_sdk_servicequotas::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             config,
+            source,
+            elsewhere,
         }
     }
 }
@@ -259,6 +281,21 @@ fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
         SdkError::ResponseError(_) => "unreadable answer".to_owned(),
         _ => "not sent".to_owned(),
     }
+}
+
+/// The code that AWS gave for an error of [`Client::call`].
+pub(super) fn code_of(error: &Error) -> Option<&str> {
+    let (Error::NotFound(told)
+    | Error::Conflict(told)
+    | Error::NoCapacity(told)
+    | Error::Denied(told)
+    | Error::Ambiguous(told)
+    | Error::Failed(told)) = error
+    else {
+        return None;
+    };
+    // As `meaning` writes it.
+    told.split(' ').nth(1)?.strip_suffix(':')
 }
 
 /// The codes are those of "Error codes for the Amazon EC2 API", and of the references of ELB, Auto
@@ -279,7 +316,10 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "BandwidthLimitExceeded"
         // Two tag the same thing at once.
         | "ConcurrentTagAccess"
-        | "PriorRequestNotComplete" => Error::Throttled { after },
+        | "PriorRequestNotComplete"
+        // Another change of the same group is under way.
+        | "ResourceContention"
+        | "ScalingActivityInProgress" => Error::Throttled { after },
         "ValidationException" | "ValidationError" if said.contains("Request limit exceeded") => {
             Error::Throttled { after }
         }
@@ -316,14 +356,18 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "ResourceAlreadyExists"
         | "AlreadyExists"
         | "ResourceInUse"
-        | "ResourceContention"
-        | "ScalingActivityInProgress"
         | "IncorrectInstanceState"
         | "IncorrectState" => Error::Conflict(told),
         _ if code.ends_with(".Duplicate")
             || code.ends_with(".InUse")
             || code.ends_with("AlreadyExists")
             || code.ends_with("AlreadyExistsException") => Error::Conflict(told),
+        // An answer to HEAD says no more than this.
+        "HTTP 404" => Error::NotFound(told),
+        "HTTP 403" => Error::Denied(told),
+        "HTTP 503" | "HTTP 429" => Error::Throttled { after },
+        // S3 says so also with a status of 200, when it had begun to answer.
+        "InternalError" | "RequestTimeout" => Error::Ambiguous(told),
         "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchUpload"
@@ -334,12 +378,11 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "LoadBalancerNotFound"
         | "ListenerNotFound"
         | "RuleNotFound" => Error::NotFound(told),
+        // An id that nothing can have.
+        _ if code.ends_with(".Malformed") => Error::NotFound(told),
         _ if code.ends_with(".NotFound")
             || code.ends_with(".NotFoundException")
             || code.ends_with(".Unavailable") => Error::NotFound(told),
-        // S3 gave up on reading it.
-        "RequestTimeout" => Error::Ambiguous(told),
-        _ if status == 429 => Error::Throttled { after },
         _ if status >= 500 => Error::Ambiguous(told),
         _ if status == 403 => Error::Denied(told),
         _ if status == 404 => Error::NotFound(told),

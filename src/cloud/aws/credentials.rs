@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::imds;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::config::{Region, SharedCredentialsProvider};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
@@ -36,23 +37,25 @@ pub enum Lack {
     Passing(String),
 }
 
-/// Why credentials for a request could not be had.
-pub fn lack(error: &(dyn std::error::Error + 'static), role: Option<&str>) -> Lack {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(refused) = cause.downcast_ref::<SdkError<AssumeRoleError>>() {
-            return assuming(refused, role);
-        }
-        next = cause.source();
+/// Why credentials for a request could not be had; `None` where that was not what went wrong.
+pub fn lack(error: &(dyn std::error::Error + 'static), role: Option<&str>) -> Option<Lack> {
+    let causes = || std::iter::successors(Some(error), |cause| cause.source());
+    if let Some(refused) = causes().find_map(|cause| cause.downcast_ref::<SdkError<AssumeRoleError>>()) {
+        return Some(assuming(refused, role));
     }
     let said = aws_sdk_ec2::error::DisplayErrorContext(error).to_string();
+    // The cache of credentials gives up on them with a sentence only.
+    let late = said.contains("identity resolver timed out");
+    if !late && !causes().any(|cause| cause.is::<CredentialsError>()) {
+        return None;
+    }
     let profile = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
-    Lack::Denied(format!(
+    Some(Lack::Denied(format!(
         "there are no credentials for AWS. Tried: the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), \
          the profile {profile} of ~/.aws (AWS_PROFILE), a web identity token, the role of the container, the \
          role of the machine. Give one of them to the process that runs windlass; windlass doctor says \
          whether it works ({said})"
-    ))
+    )))
 }
 
 fn assuming(refused: &SdkError<AssumeRoleError>, role: Option<&str>) -> Lack {

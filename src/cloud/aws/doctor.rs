@@ -179,8 +179,7 @@ impl<'a> Doctor<'a> {
 
 /// Who is asking, as AWS sees it.
 async fn who(client: &Client) -> Result<String, Error> {
-    let answer = client
-        .call(GET_CALLER_IDENTITY, async |services| services.sts.get_caller_identity().send().await)
-        .await?;
+    let answer =
+        client.call(GET_CALLER_IDENTITY, |services| services.sts.get_caller_identity().send()).await?;
     Ok(format!("{} in {}", answer.arn().unwrap_or("somebody"), client.region()))
 }

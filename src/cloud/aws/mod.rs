@@ -15,10 +15,14 @@
 //! policy      the smallest IAM policy, of those that are used
 //! doctor      what is missing before the first run
 //! tags        what everything carries
-//! objects     S3
-//! builders    machines that images are made on, and images
+//! objects     S3                        presign  addresses of objects, for machines without credentials
+//! builders    machines that images are made on     script, pack   what they are told, and given
+//! images      AMIs, and what their tags say
 //! instances   plain instances          groups   Auto Scaling groups
-//! targets     target groups and listeners
+//! roster      which instances there are: one look for all fleets
+//! choice      where an instance is launched       launch_data   what it is told
+//! room        quotas and addresses
+//! targets     target groups and listeners   pace   when what is awaited is looked at again
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,16 +30,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Cloud, setup};
 
 pub mod builders;
+mod choice;
 pub mod client;
 mod compute;
 mod credentials;
 pub mod doctor;
 pub mod groups;
+pub mod images;
 pub mod instances;
+pub mod launch_data;
 pub mod limiter;
 pub mod objects;
 pub mod operations;
+pub mod pace;
+mod pack;
 pub mod policy;
+pub mod presign;
+mod room;
+mod roster;
+mod script;
 pub mod tags;
 pub mod targets;
 
@@ -73,12 +86,16 @@ pub struct Aws {
     /// For artifacts and images.
     pub(crate) client: Arc<Client>,
     clients: Clients,
+    session: presign::Session,
+    desks: targets::Desks,
+    groups: groups::Groups,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone() }
+        let (session, desks) = (presign::Session::default(), targets::Desks::default());
+        Self { setup, client, clients: clients.clone(), session, desks, groups: groups::Groups::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.

@@ -12,9 +12,7 @@ impl Doctor<'_> {
         let (client, bucket) = (&self.aws.client, self.aws.setup.account.bucket.as_str());
         let region = client.region();
         let about = format!("bucket {bucket}");
-        let head = client
-            .call(HEAD_BUCKET, async |services| services.s3.head_bucket().bucket(bucket).send().await)
-            .await;
+        let head = client.call(HEAD_BUCKET, |services| services.s3.head_bucket().bucket(bucket).send()).await;
         match head {
             Ok(head) if head.bucket_region().is_some_and(|there| there != region) => {
                 let there = head.bucket_region().unwrap_or_default();
@@ -49,15 +47,15 @@ impl Doctor<'_> {
     async fn may_write(&self, bucket: &str) -> Result<(), Error> {
         let client = &self.aws.client;
         let begun = client
-            .call(CREATE_MULTIPART_UPLOAD, async |services| {
-                services.s3.create_multipart_upload().bucket(bucket).key(PROBE).send().await
+            .call(CREATE_MULTIPART_UPLOAD, |services| {
+                services.s3.create_multipart_upload().bucket(bucket).key(PROBE).send()
             })
             .await?;
         let upload = begun.upload_id().unwrap_or_default();
         client
-            .call(ABORT_MULTIPART_UPLOAD, async |services| {
+            .call(ABORT_MULTIPART_UPLOAD, |services| {
                 let request = services.s3.abort_multipart_upload().bucket(bucket).key(PROBE);
-                request.upload_id(upload).send().await
+                request.upload_id(upload).send()
             })
             .await?;
         Ok(())

@@ -53,13 +53,8 @@ impl Doctor<'_> {
     ) -> Option<String> {
         let about = format!("{id}: group {name}");
         let found = client
-            .call(DESCRIBE_AUTO_SCALING_GROUPS, async |services| {
-                services
-                    .autoscaling
-                    .describe_auto_scaling_groups()
-                    .auto_scaling_group_names(name)
-                    .send()
-                    .await
+            .call(DESCRIBE_AUTO_SCALING_GROUPS, |services| {
+                services.autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(name).send()
             })
             .await;
         let found = match found {

@@ -35,7 +35,7 @@ impl Doctor<'_> {
         };
         let (Some(kind), Some(subnet)) = (place.types.first(), place.subnets.first()) else { return };
         let asked = client
-            .call(RUN_INSTANCES, async |services| {
+            .call(RUN_INSTANCES, |services| {
                 let tag = Tag::builder().key(tags::SERVICE).value(service.to_string()).build();
                 let tagged = [ResourceType::Instance, ResourceType::Volume]
                     .map(|kind| TagSpecification::builder().resource_type(kind).tags(tag.clone()).build());
@@ -47,12 +47,15 @@ impl Doctor<'_> {
                     request.image_id(image.to_string()).instance_type(InstanceType::from(kind.as_str()));
                 let request = request.subnet_id(subnet).set_security_group_ids(groups);
                 let request = request.set_iam_instance_profile(profile);
-                match request.set_tag_specifications(Some(tagged.to_vec())).send().await {
-                    // What a dry run that would have worked is answered with.
-                    Err(error) if error.code() == Some("DryRunOperation") => {
-                        Ok(RunInstancesOutput::builder().build())
+                let asked = request.set_tag_specifications(Some(tagged.to_vec())).send();
+                async {
+                    match asked.await {
+                        // What a dry run that would have worked is answered with.
+                        Err(error) if error.code() == Some("DryRunOperation") => {
+                            Ok(RunInstancesOutput::builder().build())
+                        }
+                        other => other,
                     }
-                    other => other,
                 }
             })
             .await;

@@ -94,13 +94,9 @@ impl Doctor<'_> {
             vec![filter("location", zones), filter("instance-type", types)]
         };
         let offered = client
-            .call(DESCRIBE_INSTANCE_TYPE_OFFERINGS, async |services| {
+            .call(DESCRIBE_INSTANCE_TYPE_OFFERINGS, |services| {
                 let request = services.ec2.describe_instance_type_offerings();
-                request
-                    .location_type(LocationType::AvailabilityZone)
-                    .set_filters(Some(filters()))
-                    .send()
-                    .await
+                request.location_type(LocationType::AvailabilityZone).set_filters(Some(filters())).send()
             })
             .await;
         let offered = match offered {
@@ -130,8 +126,8 @@ impl Doctor<'_> {
 
 async fn subnets(client: &Client, ids: &[String]) -> Result<Vec<Subnet>, Error> {
     let answer = client
-        .call(DESCRIBE_SUBNETS, async |services| {
-            services.ec2.describe_subnets().filters(filter("subnet-id", ids.to_vec())).send().await
+        .call(DESCRIBE_SUBNETS, |services| {
+            services.ec2.describe_subnets().filters(filter("subnet-id", ids.to_vec())).send()
         })
         .await?;
     Ok(answer.subnets.unwrap_or_default())
@@ -143,8 +139,8 @@ async fn groups(client: &Client, ids: &[String]) -> Result<Vec<SecurityGroup>, E
         return Ok(Vec::new());
     }
     let answer = client
-        .call(DESCRIBE_SECURITY_GROUPS, async |services| {
-            services.ec2.describe_security_groups().filters(filter("group-id", ids.to_vec())).send().await
+        .call(DESCRIBE_SECURITY_GROUPS, |services| {
+            services.ec2.describe_security_groups().filters(filter("group-id", ids.to_vec())).send()
         })
         .await?;
     Ok(answer.security_groups.unwrap_or_default())

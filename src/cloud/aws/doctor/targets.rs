@@ -136,8 +136,8 @@ impl Doctor<'_> {
 
 async fn described(client: &Client, arn: &str) -> Result<Option<TargetGroup>, Error> {
     let answer = client
-        .call(DESCRIBE_TARGET_GROUPS, async |services| {
-            services.elb.describe_target_groups().target_group_arns(arn).send().await
+        .call(DESCRIBE_TARGET_GROUPS, |services| {
+            services.elb.describe_target_groups().target_group_arns(arn).send()
         })
         .await?;
     Ok(answer.target_groups.unwrap_or_default().pop())
@@ -148,17 +148,15 @@ async fn actions(client: &Client, balancers: &BTreeSet<String>) -> Result<Vec<Ac
     let mut all = Vec::new();
     for balancer in balancers {
         let listeners = client
-            .call(DESCRIBE_LISTENERS, async |services| {
-                services.elb.describe_listeners().load_balancer_arn(balancer).send().await
+            .call(DESCRIBE_LISTENERS, |services| {
+                services.elb.describe_listeners().load_balancer_arn(balancer).send()
             })
             .await?;
         for listener in listeners.listeners.unwrap_or_default() {
             all.extend(listener.default_actions().iter().cloned());
             let Some(arn) = listener.listener_arn() else { continue };
             let rules = client
-                .call(DESCRIBE_RULES, async |services| {
-                    services.elb.describe_rules().listener_arn(arn).send().await
-                })
+                .call(DESCRIBE_RULES, |services| services.elb.describe_rules().listener_arn(arn).send())
                 .await?;
             all.extend(rules.rules().iter().flat_map(|rule| rule.actions().iter().cloned()));
         }
