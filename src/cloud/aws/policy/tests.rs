@@ -57,46 +57,61 @@ fn uses(role: Option<&str>, builder: Option<Builder>, fleets: Vec<FleetUse>) -> 
     Uses { account: account(role), objects: true, builder, fleets, services }
 }
 
-/// What each statement is about; which actions it allows is the table's business.
-fn shown(documents: &[Document]) -> String {
-    let mut lines = Vec::new();
-    for document in documents {
-        lines.push(format!("== {}", document.role.as_deref().unwrap_or("the process")));
-        for statement in &document.policy.statement {
-            let services: BTreeSet<&str> =
-                statement.action.iter().filter_map(|action| Some(action.split_once(':')?.0)).collect();
-            let services: Vec<&str> = services.into_iter().collect();
-            lines.push(format!("{} ({})", statement.sid, services.join(" ")));
-            lines.extend(statement.resource.iter().map(|arn| format!("  {arn}")));
-            for (operator, keys) in &statement.condition {
-                for (key, values) in keys {
-                    lines.push(format!("  if {operator} {key} {}", values.join(" ")));
-                }
-            }
-        }
-    }
-    lines.join("\n")
+fn statement<'a>(document: &'a Document, sid: &str) -> &'a Statement {
+    let mut statements = document.policy.statement.iter();
+    statements.find(|statement| statement.sid == sid).unwrap_or_else(|| panic!("no {sid}: {document:#?}"))
 }
 
 #[test]
-fn a_plain_fleet_and_a_builder_with_the_credentials_of_the_process() {
+fn an_instance_is_launched_of_what_the_settings_name_and_with_our_tag() {
     let uses = uses(None, Some(builder()), vec![fleet("production", plain(), None, &[])]);
-    insta::assert_snapshot!(shown(&documents(&uses)), @"");
+    let [document] = documents(&uses).try_into().unwrap();
+    let ec2 = |resource: &str| format!("arn:aws:ec2:eu-central-1:111122223333:{resource}");
+    let mut of: Vec<String> = [
+        "network-interface/*",
+        "security-group/sg-1",
+        "security-group/sg-2",
+        "subnet/subnet-1",
+        "subnet/subnet-2",
+    ]
+    .map(ec2)
+    .to_vec();
+    of.push("arn:aws:ec2:eu-central-1::image/*".to_owned());
+    assert_eq!(statement(&document, "LaunchOf").resource, of);
+    let new = statement(&document, "LaunchNew");
+    assert_eq!(new.resource, ["instance/*", "volume/*"].map(ec2));
+    let tag = &new.condition["StringEquals"]["aws:RequestTag/windlass:service"];
+    assert_eq!(*tag, ["storefront"]);
+    let ours = &statement(&document, "Ourinstances").condition["StringEquals"];
+    assert_eq!(ours["aws:ResourceTag/windlass:service"], ["storefront"]);
+    let pass = statement(&document, "PassProfile");
+    assert_eq!(pass.resource, ["arn:aws:iam::111122223333:role/storefront"]);
+    assert_eq!(pass.condition["StringEquals"]["iam:PassedToService"], ["ec2.amazonaws.com"]);
+    assert_eq!(statement(&document, "Bucket").resource, ["arn:aws:s3:::acme-artifacts"]);
+    assert_eq!(statement(&document, "Objects").resource, ["arn:aws:s3:::acme-artifacts/*"]);
 }
 
 #[test]
-fn a_role_for_each_environment() {
+fn there_is_a_document_for_each_role_and_one_that_may_assume_them() {
+    let (own, other) = ("arn:aws:iam::111122223333:role/windlass", "arn:aws:iam::444455556666:role/prod");
     let fleets = vec![
-        fleet(
-            "production",
-            Instances::Group("shop".to_owned()),
-            Some("arn:aws:iam::444455556666:role/prod"),
-            &[],
-        ),
+        fleet("production", Instances::Group("shop".to_owned()), Some(other), &[]),
         fleet("staging", plain(), None, &["standby"]),
     ];
-    let uses = uses(Some("arn:aws:iam::111122223333:role/windlass"), None, fleets);
-    insta::assert_snapshot!(shown(&documents(&uses)), @"");
+    let [process, artifacts, production] = documents(&uses(Some(own), None, fleets)).try_into().unwrap();
+    assert_eq!((process.role, process.policy.statement.len()), (None, 1));
+    assert_eq!(process.policy.statement[0].resource, [own, other]);
+    assert_eq!(process.policy.statement[0].action, BTreeSet::from(["sts:AssumeRole"]));
+    assert_eq!(artifacts.role.as_deref(), Some(own));
+    let listener = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/app/*";
+    assert_eq!(statement(&artifacts, "Listeners").resource, [listener]);
+    assert_eq!(statement(&artifacts, "Targets").resource.len(), 2);
+    assert_eq!(production.role.as_deref(), Some(other));
+    let group = "arn:aws:autoscaling:eu-central-1:444455556666:autoScalingGroup:*:autoScalingGroupName/shop";
+    assert_eq!(statement(&production, "Groups").resource, [group]);
+    let absent = ["Objects", "Bucket", "LaunchNew", "Listeners", "Ourimages", "Roles"];
+    let there = production.policy.statement.iter().find(|statement| absent.contains(&statement.sid.as_str()));
+    assert_eq!(there, None, "the fleet's role does nothing of that kind");
 }
 
 #[test]
