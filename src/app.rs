@@ -123,6 +123,20 @@ pub fn clouds(data: &Path) -> Result<(Arc<dyn Clouds>, Arc<balancer::Client>), E
     ))
 }
 
+/// What is missing on AWS before the first run, and what was asked there.
+///
+/// # Errors
+/// It is not reached.
+#[cfg(feature = "aws")]
+pub async fn examine(
+    setup: &Arc<cloud::setup::Aws>,
+    plan: &cloud::aws::doctor::Plan,
+) -> Result<(Vec<cloud::finding::Finding>, BTreeMap<String, cloud::aws::limiter::Count>), cloud::Error> {
+    let accounts = cloud::aws::Accounts::default();
+    let findings = accounts.examine(setup, plan).await?;
+    Ok((findings, accounts.requests()))
+}
+
 /// Every cloud, each opened once.
 struct Opened {
     local: Cloud,

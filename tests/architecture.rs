@@ -74,6 +74,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pipeline",
             "run",
             "reap",
+            "rollout",
             "config",
             "store",
             "journal",

@@ -22,3 +22,5 @@ mod objects;
 
 #[path = "aws/groups.rs"]
 mod groups;
+#[path = "aws/policy.rs"]
+mod policy;

@@ -19,6 +19,7 @@ mod cancel;
 mod deliveries;
 mod demo;
 mod diagnostics;
+mod doctor;
 mod down;
 mod error;
 mod follow;
@@ -28,6 +29,7 @@ mod lift;
 mod lock;
 mod logs;
 mod plan;
+mod policy;
 mod progress;
 mod promote;
 mod reach;
@@ -89,6 +91,8 @@ enum Command {
     Upgrade(upgrade::Args),
     Validate(validate::Args),
     Plan(plan::Args),
+    Policy(policy::Args),
+    Doctor(doctor::Args),
     Schema(schema::Args),
     Reference(reference::Args),
     #[command(hide = true)]
@@ -163,6 +167,8 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => on_runtime(upgrade::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),
         Command::Plan(args) => with_io(|io| plan::run(&args, io)),
+        Command::Doctor(args) => on_runtime(doctor::run(args)),
+        Command::Policy(args) => with_io(|io| policy::run(&args, io)),
         Command::Schema(args) => with_io(|io| schema::run(&args, io)),
         Command::Reference(args) => with_io(|io| reference::run(&args, io)),
         // Processes of their own, which choose their own runtime and their own log.

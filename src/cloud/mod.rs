@@ -21,6 +21,7 @@ use crate::ids::{CommitSha, Digest, FleetId, ImageId, InstanceId, Key, PipelineN
 pub mod aws;
 pub mod conformance;
 pub mod fault;
+pub mod finding;
 pub mod hearing;
 pub mod inventory;
 pub mod local;

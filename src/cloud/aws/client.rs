@@ -1,7 +1,6 @@
 //! Connections to the services of an account in a region, and the one way to send a request.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::OnceCell;
 
+use super::credentials::{self, Lack};
+use super::limiter::{self, Limiter, Tally};
 use super::operations::{Operation, Repeat};
 use crate::cloud::Error;
 use crate::cloud::hearing::{self, Call};
@@ -26,12 +26,12 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// For one request; a whole upload takes as long as it takes.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// The pause after a request that was throttled: doubled with each, up to the second.
-const THROTTLED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
 /// So often a request is sent again here before whoever asked is told to wait.
 const THROTTLED_TRIES: u32 = 8;
 /// So often a request is sent in all that may be repeated when no answer came.
 const UNANSWERED_TRIES: u32 = 4;
+/// The pause before that, longer with each.
+const UNANSWERED: Duration = Duration::from_millis(500);
 
 /// The clients of a process, one for each account, region and role.
 #[derive(Clone, Default)]
@@ -39,19 +39,36 @@ pub struct Clients {
     /// Instead of the usual chain of credentials and addresses.
     given: Option<SdkConfig>,
     known: Arc<Mutex<HashMap<(String, Option<String>), Arc<Client>>>>,
+    /// By region, and the account that a role's ARN names. Whose account the credentials of the process
+    /// itself are is not looked up: they have a limiter of their own.
+    limiters: Arc<Mutex<HashMap<(String, Option<String>), Arc<Limiter>>>>,
+    tally: Arc<Tally>,
 }
 
 impl Clients {
     /// Clients with these credentials, which send to these addresses.
     pub fn with(config: SdkConfig) -> Self {
-        Self { given: Some(config), known: Arc::default() }
+        Self { given: Some(config), ..Self::default() }
     }
 
     pub fn get(&self, account: &Account, role: Option<&str>) -> Arc<Client> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (account.region.clone(), role.map(str::to_owned));
-        let client = || Arc::new(Client::new(account, role, self.given.clone()));
+        let client = || Arc::new(Client::new(account, role, self));
         known.entry(key).or_insert_with(client).clone()
+    }
+
+    /// The limiter that everybody shares who sends to that account.
+    fn limiter(&self, account: &Account, role: Option<&str>) -> Arc<Limiter> {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = role.and_then(|arn| arn.split(':').nth(4)).map(str::to_owned);
+        let limiter = || Arc::new(Limiter::new(account.rate));
+        limiters.entry((account.region.clone(), number)).or_insert_with(limiter).clone()
+    }
+
+    /// What became of all requests so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -61,9 +78,8 @@ pub struct Client {
     role: Option<String>,
     given: Option<SdkConfig>,
     services: OnceCell<Services>,
-    limiter: DefaultDirectRateLimiter,
-    /// Nobody sends anything before.
-    pause: Mutex<Instant>,
+    limiter: Arc<Limiter>,
+    tally: Arc<Tally>,
     /// What is known of the instances that are seen with it.
     pub(super) roster: super::roster::Roster,
     pub(super) room: super::room::Room,
@@ -86,15 +102,14 @@ pub struct Services {
 }
 
 impl Client {
-    fn new(account: &Account, role: Option<&str>, given: Option<SdkConfig>) -> Self {
-        let rate = NonZeroU32::new(account.rate).unwrap_or(NonZeroU32::MIN);
+    fn new(account: &Account, role: Option<&str>, clients: &Clients) -> Self {
         Self {
             region: account.region.clone(),
             role: role.map(str::to_owned),
-            given,
+            given: clients.given.clone(),
             services: OnceCell::new(),
-            limiter: RateLimiter::direct(Quota::per_second(rate).allow_burst(rate)),
-            pause: Mutex::new(Instant::now()),
+            limiter: clients.limiter(account, role),
+            tally: clients.tally.clone(),
             roster: Default::default(),
             room: Default::default(),
         }
@@ -135,7 +150,7 @@ impl Client {
         let services = self.services().await;
         let (mut throttled, mut unanswered) = (0, 0);
         loop {
-            self.turn().await;
+            self.limiter.turn().await;
             let sent = Instant::now();
             let done = send(services).await;
             let took = sent.elapsed();
@@ -145,6 +160,7 @@ impl Client {
             };
             let error = match done {
                 Ok(answer) => {
+                    self.tally.add(operation, took, false, false);
                     tell(answer.request_id(), None);
                     return Ok(answer);
                 }
@@ -152,39 +168,58 @@ impl Client {
             };
             let code = code(&error);
             tell(error.as_service_error().and_then(RequestId::request_id), Some(&code));
-            let meaning = meaning(operation, &error, &code);
+            let meaning = self.meaning(operation, &error, &code);
+            self.tally.add(operation, took, true, matches!(meaning, Error::Throttled { .. }));
             match &meaning {
                 Error::Throttled { .. } => {
                     throttled += 1;
-                    let pause = (THROTTLED.0 * 2u32.saturating_pow(throttled - 1)).min(THROTTLED.1);
+                    let pause = limiter::pause(throttled);
                     if throttled > THROTTLED_TRIES {
                         return Err(Error::Throttled { after: pause });
                     }
-                    self.hold_off(pause);
+                    self.limiter.hold_off(pause);
                 }
                 Error::Ambiguous(_)
                     if operation.repeat == Repeat::Freely && unanswered + 1 < UNANSWERED_TRIES =>
                 {
                     unanswered += 1;
-                    tokio::time::sleep(THROTTLED.0 * unanswered).await;
+                    tokio::time::sleep(UNANSWERED * unanswered).await;
                 }
                 _ => return Err(meaning),
             }
         }
     }
 
-    /// Waits until a request may be sent.
-    async fn turn(&self) {
-        self.limiter.until_ready().await;
-        let until = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        tokio::time::sleep_until(until.into()).await;
-    }
-
-    /// Nobody sends anything for a while: what is throttled is throttled for all.
-    fn hold_off(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        let mut held = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = until.max(*held);
+    /// What an error means to whoever asked.
+    fn meaning<E>(&self, operation: Operation, error: &SdkError<E>, code: &str) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let said = match error {
+            SdkError::ServiceError(service) => service.err().message().unwrap_or_default().to_owned(),
+            other => aws_sdk_ec2::error::DisplayErrorContext(other).to_string(),
+        };
+        let told = format!("{} {code}: {said}", operation.name);
+        match error {
+            SdkError::ServiceError(service) => {
+                let status = service.raw().status().as_u16();
+                match (by_code(code, status, &said, told), credentials::advice(operation, code)) {
+                    (Error::Denied(told), Some(advice)) => Error::Denied(format!("{told} ({advice})")),
+                    (meaning, _) => meaning,
+                }
+            }
+            SdkError::ConstructionFailure(_) => Error::Failed(told),
+            // Credentials are looked for before anything is sent.
+            SdkError::DispatchFailure(failure) if failure.is_other() => {
+                let cause = failure.as_connector_error().and_then(std::error::Error::source);
+                match cause.and_then(|cause| credentials::lack(cause, self.role.as_deref())) {
+                    Some(Lack::Denied(sentence)) => Error::Denied(sentence),
+                    Some(Lack::Passing(sentence)) => Error::Ambiguous(sentence),
+                    None => Error::Ambiguous(told),
+                }
+            }
+            _ => Error::Ambiguous(told),
+        }
     }
 }
 
@@ -196,7 +231,10 @@ impl Services {
         let region = Region::new(region.to_owned());
         let config = match given {
             Some(given) => given,
-            None => aws_config::defaults(version).region(region.clone()).load().await,
+            None => {
+                let chain = credentials::chain(region.clone()).await;
+                aws_config::defaults(version).region(region.clone()).credentials_provider(chain).load().await
+            }
         };
         let config = config.into_builder().region(region).timeout_config(timeouts);
         // The loop below repeats requests, with one limiter for all.
@@ -260,35 +298,11 @@ pub(super) fn code_of(error: &Error) -> Option<&str> {
     told.split(' ').nth(1)?.strip_suffix(':')
 }
 
-/// What an error means to whoever asked.
-fn meaning<E: ProvideErrorMetadata + std::error::Error + 'static>(
-    operation: Operation,
-    error: &SdkError<E>,
-    code: &str,
-) -> Error {
-    let said = match error {
-        SdkError::ServiceError(service) => service.err().message().unwrap_or_default().to_owned(),
-        other => aws_sdk_ec2::error::DisplayErrorContext(other).to_string(),
-    };
-    let told = format!("{} {code}: {said}", operation.name);
-    match error {
-        SdkError::ServiceError(service) => {
-            let status = service.raw().status().as_u16();
-            by_code(code, status, &said, told)
-        }
-        SdkError::ConstructionFailure(_) => Error::Failed(told),
-        // Credentials are looked for before anything is sent.
-        SdkError::DispatchFailure(failure) if failure.is_other() && failure.as_other().is_none() => {
-            Error::Denied(told)
-        }
-        _ => Error::Ambiguous(told),
-    }
-}
-
-/// The codes are those of "Error codes for the Amazon EC2 API", of the ELB, Auto Scaling and S3
-/// references; an unknown one of the service's own making says that it may have been done.
+/// The codes are those of "Error codes for the Amazon EC2 API", and of the references of ELB, Auto
+/// Scaling, S3, SSM and Service Quotas; an unknown one of the service's own making (5xx) says that it may
+/// have been done.
 fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
-    let after = THROTTLED.0;
+    let after = limiter::pause(1);
     match code {
         "Throttling"
         | "ThrottlingException"
@@ -297,7 +311,11 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "SlowDown"
         | "EC2ThrottledException"
         | "RequestThrottled"
+        | "RequestThrottledException"
         | "ThrottledException"
+        | "BandwidthLimitExceeded"
+        // Two tag the same thing at once.
+        | "ConcurrentTagAccess"
         | "PriorRequestNotComplete"
         // Another change of the same group is under way.
         | "ResourceContention"
@@ -307,24 +325,31 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         }
         "InsufficientInstanceCapacity"
         | "InsufficientHostCapacity"
+        | "InsufficientReservedInstanceCapacity"
         | "InsufficientFreeAddressesInSubnet"
         | "InsufficientCapacity"
+        | "UnfulfillableCapacity"
         | "SpotMaxPriceTooLow"
+        // A type that the subnet's zone does not have.
         | "Unsupported" => Error::NoCapacity(told),
-        "InstanceLimitExceeded"
-        | "VcpuLimitExceeded"
-        | "MaxSpotInstanceCountExceeded"
-        | "SnapshotLimitExceeded"
-        | "TooManyTargets" => Error::Denied(told),
+        "TooManyTargets" | "TooManyUniqueTargetGroupsPerLoadBalancer" | "TargetGroupAssociationLimit"
+        | "MaxSpotInstanceCountExceeded" => Error::Denied(told),
+        // A quota: only people raise it.
+        _ if code.ends_with("LimitExceeded") => Error::Denied(told),
         "UnauthorizedOperation"
         | "AccessDenied"
         | "AccessDeniedException"
+        | "Forbidden"
         | "AuthFailure"
+        | "InvalidAccessKeyId"
         | "InvalidClientTokenId"
         | "SignatureDoesNotMatch"
+        | "RequestTimeTooSkewed"
+        | "RequestExpired"
         | "ExpiredToken"
         | "ExpiredTokenException"
         | "OptInRequired"
+        | "PendingVerification"
         | "UnrecognizedClientException"
         | "Blocked" => Error::Denied(told),
         "IdempotentParameterMismatch"
@@ -333,7 +358,10 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "ResourceInUse"
         | "IncorrectInstanceState"
         | "IncorrectState" => Error::Conflict(told),
-        _ if code.ends_with(".Duplicate") || code.ends_with("AlreadyExists") => Error::Conflict(told),
+        _ if code.ends_with(".Duplicate")
+            || code.ends_with(".InUse")
+            || code.ends_with("AlreadyExists")
+            || code.ends_with("AlreadyExistsException") => Error::Conflict(told),
         // An answer to HEAD says no more than this.
         "HTTP 404" => Error::NotFound(told),
         "HTTP 403" => Error::Denied(told),
@@ -345,6 +373,8 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchUpload"
+        | "NoSuchResourceException"
+        | "InvocationDoesNotExist"
         | "NotFound"
         | "TargetGroupNotFound"
         | "LoadBalancerNotFound"
@@ -352,8 +382,15 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "RuleNotFound" => Error::NotFound(told),
         // An id that nothing can have.
         _ if code.ends_with(".Malformed") => Error::NotFound(told),
-        _ if code.ends_with(".NotFound") || code.ends_with(".Unavailable") => Error::NotFound(told),
+        _ if code.ends_with(".NotFound")
+            || code.ends_with(".NotFoundException")
+            || code.ends_with(".Unavailable") => Error::NotFound(told),
         _ if status >= 500 => Error::Ambiguous(told),
+        _ if status == 403 => Error::Denied(told),
+        _ if status == 404 => Error::NotFound(told),
         _ => Error::Failed(told),
     }
 }
+
+#[cfg(test)]
+mod tests;

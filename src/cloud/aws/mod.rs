@@ -8,8 +8,12 @@
 //!   takes a client token, it is made of our key.
 //!
 //! ```text
-//! client      connections, credentials, the limiter, errors by meaning
+//! client      connections, the one way to send, errors by meaning
+//! credentials the usual chain, and what to do when it finds none
+//! limiter     how fast requests are sent, and how many were
 //! operations  every request that is ever sent, and what it takes to be allowed
+//! policy      the smallest IAM policy, of those that are used
+//! doctor      what is missing before the first run
 //! tags        what everything carries
 //! objects     S3                        presign  addresses of objects, for machines without credentials
 //! builders    machines that images are made on     script, pack   what they are told, and given
@@ -30,19 +34,23 @@ pub mod builders;
 mod choice;
 pub mod client;
 mod compute;
+mod credentials;
+pub mod doctor;
 pub mod groups;
 pub mod images;
 pub mod instances;
 mod inventory;
 pub mod launch_data;
+pub mod limiter;
 pub mod objects;
 pub mod operations;
 pub mod pace;
 mod pack;
+pub mod policy;
 pub mod presign;
-mod script;
 mod room;
 mod roster;
+mod script;
 pub mod tags;
 pub mod targets;
 

@@ -141,7 +141,7 @@ operations! { EC2: "ec2" {
     DESCRIBE_INSTANCES = "DescribeInstances" Freely [Bake, Plain, Groups, Gc] on Anything;
     DESCRIBE_IMAGES = "DescribeImages" Freely [Bake, Plain, Groups, Gc, Doctor] on Anything;
     /// A client token makes one of many.
-    RUN_INSTANCES = "RunInstances" Freely [Bake, Plain, Doctor] on Launch,
+    RUN_INSTANCES = "RunInstances" Freely [Bake, Plain] on Launch,
         "ec2:CreateTags" on Made("RunInstances"), "iam:PassRole" on Profile;
     TERMINATE_INSTANCES = "TerminateInstances" Freely [Bake, Plain, Groups, Gc] on Ours(&["instance"]);
     STOP_INSTANCES = "StopInstances" Freely [Bake] on Ours(&["instance"]);
