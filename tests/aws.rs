@@ -11,5 +11,8 @@ mod tools;
 #[path = "aws/emulator.rs"]
 mod emulator;
 
+#[path = "aws/bake.rs"]
+mod bake;
+
 #[path = "aws/hostility.rs"]
 mod hostility;
