@@ -7,6 +7,8 @@
 
 root=${WINDLASS_ROOT:-}
 unset WINDLASS_ROOT
+# A machine runs this as root. Somebody else tries it out.
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || root=$PWD
 PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
 #@values
 app="$root/opt/$service"
@@ -56,11 +58,12 @@ put() {
 }
 
 # tell TEXT URL: what to say when there is no file left to say it from
+json='Content-Type: application/json'
 tell() {
   if command -v curl >/dev/null 2>&1; then
-    curl -fsS --connect-timeout 10 --max-time 60 -X PUT --data-binary "$1" "$2" >/dev/null
+    curl -fsS --connect-timeout 10 --max-time 60 -X PUT -H "$json" --data-binary "$1" "$2" >/dev/null
   else
-    wget -q -T 60 -O /dev/null --method=PUT --body-data="$1" "$2"
+    wget -q -T 60 -O /dev/null --method=PUT --header="$json" --body-data="$1" "$2"
   fi
 }
 
@@ -166,7 +169,6 @@ clean() {
   rm -rf "$root"/var/lib/amazon/ssm/*/document/orchestration/*
   rm -f "$root"/etc/ssh/ssh_host_* "$root"/etc/windlass/*.env
   rm -f "$root"/root/.*_history "$root"/home/*/.*_history
-  rm -rf "$root"/tmp/* "$root"/tmp/.[!.]* "$root"/var/tmp/* "$root"/var/tmp/.[!.]*
   if [ -e "$root/etc/machine-id" ]; then : >"$root/etc/machine-id"; fi
   if [ -f "$root/var/lib/dbus/machine-id" ] && [ ! -L "$root/var/lib/dbus/machine-id" ]; then
     rm -f "$root/var/lib/dbus/machine-id"
