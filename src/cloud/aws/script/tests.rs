@@ -129,8 +129,6 @@ impl Machine {
             "etc/machine-id",
             "root/.bash_history",
             "home/admin/.bash_history",
-            "tmp/left",
-            "var/tmp/.left",
             "opt/storefront/of-the-parent",
             "var/lib/cloud/instances/i-1/user-data.txt",
         ] {
@@ -267,8 +265,6 @@ fn an_image_is_provisioned_while_its_log_is_read_and_left_clean() {
         "etc/windlass/storefront.env",
         "root/.bash_history",
         "home/admin/.bash_history",
-        "tmp/left",
-        "var/tmp/.left",
         "var/lib/cloud/instances/i-1/user-data.txt",
         "var/lib/windlass-bake",
         "var/lib/windlass-bootstrap",
