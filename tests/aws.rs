@@ -13,6 +13,8 @@ mod emulator;
 
 #[path = "aws/gc.rs"]
 mod gc;
+#[path = "aws/bake.rs"]
+mod bake;
 
 #[path = "aws/hostility.rs"]
 mod hostility;

@@ -281,6 +281,32 @@ fn a_warning_alone_does_not_refuse_a_file() {
 }
 
 #[test]
+fn what_an_image_starts_from_is_something_that_its_cloud_knows() {
+    let said = |base: &str, machines: Option<Machines>| -> Vec<String> {
+        let surroundings = Surroundings { settings: "w.yaml".into(), machines, ..Surroundings::default() };
+        let text = format!(
+            "name: p\nstages:\n  m: {{ steps: [{{ run: x }}], artifacts: {{ a: a }} }}\n  u: {{ uses: upload, needs: m, with: {{ artifact: a }} }}\n  k: {{ uses: bake, needs: u, with: {{ {base}start: x }} }}\n"
+        );
+        let (_, problems) = examine(&text, "p.yaml", Some(&surroundings));
+        problems.iter().map(|problem| problem.message.clone()).collect()
+    };
+    let (directory, ami) = ("base: { directory: base/ }, ", "base: { ami: ami-0abc }, ");
+    let aws = || Some(Machines { builder: true, ..Machines::default() });
+    assert!(said(ami, aws()).is_empty() && said(directory, None).is_empty() && said("", None).is_empty());
+    let elsewhere = Machines { except: ["p".parse().unwrap()].into(), ..Machines::default() };
+    assert!(said(directory, Some(elsewhere.clone())).is_empty());
+    let local = ["a machine image is no base in the local cloud"];
+    assert_eq!(said(ami, None), local);
+    assert_eq!(said(ami, Some(elsewhere)), local);
+    assert_eq!(
+        said(directory, aws()),
+        ["a directory is no base on AWS: images there start from a machine image"]
+    );
+    assert_eq!(said("", aws()), ["there is nothing that this image could start from"]);
+    assert_eq!(said(ami, Some(Machines::default())), ["w.yaml does not say on what machine images are made"]);
+}
+
+#[test]
 fn a_pipeline_has_at_most_so_many_stages() {
     let stages: String = (0..=STAGES_LIMIT).map(|n| format!("  s{n}: {{ uses: checkout }}\n")).collect();
     assert_eq!(

@@ -25,7 +25,7 @@ mod ssm;
 
 pub use follow::provisioned;
 use machine::{Looks, Machine, State};
-use order::{BOOTSTRAP, LOG, ORDER, OVER, Order, Over, SCHEMA, VERDICT, Verdict, Wanted, place};
+use order::{BOOTSTRAP, LOG, ORDER, OVER, Order, Over, Papers, SCHEMA, VERDICT, Verdict, Wanted, place};
 
 /// Addresses hold so much longer than a builder may take: it is not launched the moment they are made.
 const SLACK: Duration = Duration::from_secs(10 * 60);
@@ -78,10 +78,11 @@ pub async fn launch(aws: &Aws, request: &BuildRequest, image: &ImageRequest) -> 
             aws.write_paper(&follower, &order::Follower::default()).await?;
         }
         // Somebody may have given it up before anybody knew that we follow.
-        if aws.paper::<Over>(&place(&image.key, generation, OVER)).await?.is_some() {
+        let papers = aws.papers(&image.key).await?;
+        if papers.has(generation, OVER) {
             continue;
         }
-        let reason = match look(aws, &order).await? {
+        let reason = match look(aws, &order, &papers).await? {
             Look::Good(machine) => {
                 match order.tags.key == request.tags.key {
                     true => hearing::say(&format!("goes on with the builder {}", machine.id)),
@@ -159,8 +160,8 @@ enum Look {
     Nothing,
 }
 
-async fn look(aws: &Aws, order: &Order) -> Result<Look, Error> {
-    let verdict: Option<Verdict> = aws.paper(&place(&order.image.key, order.generation, VERDICT)).await?;
+async fn look(aws: &Aws, order: &Order, papers: &Papers) -> Result<Look, Error> {
+    let verdict = verdict(aws, &order.image.key, order.generation, papers).await?;
     if verdict.as_ref().is_some_and(|verdict| !verdict.is_good()) {
         return Ok(Look::Over("its provisioning failed".to_owned()));
     }
@@ -348,15 +349,23 @@ pub async fn abandon(aws: &Aws, request: &BuildRequest, image: &ImageRequest) ->
     let papers = aws.papers(&image.key).await?;
     let Some(generation) = papers.followed_by(&request.key) else { return Ok(()) };
     let here = |name: &str| place(&image.key, generation, name);
-    let given_up = Over { reason: format!("{} gave it up", request.tags.run) };
+    let given_up = Over { reason: format!("{} gave it up", request.key) };
     aws.write_paper(&here(&order::left(&request.key)), &given_up).await?;
-    let was_over = papers.has(generation, OVER);
+    let known: Option<Over> = match papers.has(generation, OVER) {
+        true => aws.paper(&here(OVER)).await?,
+        false => None,
+    };
+    // Unless that was us, a moment ago and cut off.
+    let was_over = known.is_some_and(|known| known.reason != given_up.reason);
     if !was_over {
         aws.write_paper(&here(OVER), &given_up).await?;
     }
     let machine = aws.machine(&image.key, generation).await?;
-    let followed = aws.papers(&image.key).await?.is_followed(generation);
-    if followed && !was_over && may_succeed(aws, machine.as_ref(), image, generation).await? {
+    let papers = aws.papers(&image.key).await?;
+    if papers.is_followed(generation)
+        && !was_over
+        && may_succeed(aws, machine.as_ref(), image, generation, &papers).await?
+    {
         aws.remove(&here(OVER)).await?;
         hearing::say("another run follows the same builder: it is left to that");
         return Ok(());
@@ -367,14 +376,27 @@ pub async fn abandon(aws: &Aws, request: &BuildRequest, image: &ImageRequest) ->
     }
 }
 
+/// What the builder said last, if it has.
+async fn verdict(
+    aws: &Aws,
+    image: &Digest,
+    generation: u32,
+    papers: &Papers,
+) -> Result<Option<Verdict>, Error> {
+    match papers.has(generation, VERDICT) {
+        true => aws.paper(&place(image, generation, VERDICT)).await,
+        false => Ok(None),
+    }
+}
+
 async fn may_succeed(
     aws: &Aws,
     machine: Option<&Machine>,
     image: &ImageRequest,
     generation: u32,
+    papers: &Papers,
 ) -> Result<bool, Error> {
-    let verdict: Option<Verdict> = aws.paper(&place(&image.key, generation, VERDICT)).await?;
-    if let Some(verdict) = verdict {
+    if let Some(verdict) = verdict(aws, &image.key, generation, papers).await? {
         return Ok(verdict.is_good());
     }
     let order: Option<Order> = aws.paper(&place(&image.key, generation, ORDER)).await?;

@@ -11,4 +11,5 @@ if [ -z "$root" ]; then
 elif [ -x "$root/usr/bin/shutdown" ]; then
   "$root/usr/bin/shutdown" -P "+$minutes"
 fi
+echo "windlass: this machine becomes an image"
 #@fetch

@@ -1,15 +1,20 @@
 //! Following a builder that provisions itself: its log, its verdict, and what becomes of its machine.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 use super::super::{Aws, images};
 use super::machine::{Looks, Machine, State};
-use super::order::{self, Follower, LOG, Order, VERDICT, Verdict, place};
+use super::order::{self, Follower, LOG, Order, SENT, VERDICT, Verdict, place};
 use super::{followed, over, ssm};
 use crate::cloud::{BuildRequest, Error, ImageRequest, hearing};
 
 /// The machine is looked at with every so many looks at what it says.
 const MACHINE_EVERY: u32 = 3;
+
+/// So long after its timeout a builder that cannot be looked at is followed in vain.
+const UNSEEN: Duration = Duration::from_secs(5 * 60);
 
 /// Follows the builder to its verdict.
 pub async fn provisioned(aws: &Aws, request: &BuildRequest, image: &ImageRequest) -> Result<(), Error> {
@@ -17,52 +22,97 @@ pub async fn provisioned(aws: &Aws, request: &BuildRequest, image: &ImageRequest
         return Ok(());
     }
     let order = followed(aws, request, image).await?;
-    let here = |name: &str| place(&image.key, order.generation, name);
-    let mut log = Log::open(aws, here(LOG), here(&order::follower(&request.key))).await?;
-    let mut ssm = ssm::Delivery::default();
+    let log = Log::open(aws, &order, request).await?;
+    let mut follow =
+        Follow { aws, request, order, log, machine: None, ssm: ssm::Delivery::default(), looks: 0 };
     let mut looks = Looks::new(aws.setup.account.poll);
-    let mut machine: Option<Machine> = None;
-    for look in 0u32.. {
-        // Before the log: what is in that by then is all of it.
-        let verdict: Option<Verdict> = aws.paper(&here(VERDICT)).await?;
-        if log.read(aws, verdict.is_some()).await? {
-            looks.news();
-        }
-        if let Some(verdict) = verdict {
-            return judge(&verdict, request, &log.last);
-        }
-        if look % MACHINE_EVERY == 0 {
-            machine = aws.machine(&image.key, order.generation).await?.or(machine);
-        }
-        if let Some(machine) = machine.as_ref().filter(|machine| has_ended(machine)) {
-            let verdict: Option<Verdict> = aws.paper(&here(VERDICT)).await?;
-            log.read(aws, true).await?;
-            if let Some(verdict) = verdict {
-                return judge(&verdict, request, &log.last);
+    let began = Instant::now();
+    loop {
+        match follow.look().await {
+            Ok(Look::Done(done)) => return done,
+            Ok(Look::News) => looks.news(),
+            Ok(Look::Nothing) => {}
+            // The builder goes on whether it can be looked at or not.
+            Err(error @ (Error::Ambiguous(_) | Error::Throttled { .. })) => {
+                if began.elapsed() > follow.order.timeout + UNSEEN {
+                    return Err(error);
+                }
+                hearing::say(&format!("looks again: {error}"));
             }
-            aws.say_console(machine).await;
-            let reason = machine.reason.as_deref().unwrap_or("EC2 does not say why");
-            return Err(Error::Failed(format!(
-                "the builder {} ended before it was done: {reason}",
-                machine.id
-            )));
-        }
-        let began = machine.as_ref().map_or(order.at, |machine| machine.launched_at);
-        if began + order.timeout < Timestamp::now() {
-            log.read(aws, true).await?;
-            return Err(too_late(aws, &order, machine.as_ref()).await?);
-        }
-        if let (Some(command), Some(machine)) = (&order.command, &machine) {
-            if let Err(error) = ssm.go_on(aws, &order, machine, command).await {
-                // What the builder itself said before it failed says more.
-                let verdict: Option<Verdict> = aws.paper(&here(VERDICT)).await?;
-                log.read(aws, true).await?;
-                return Err(verdict.and_then(|said| judge(&said, request, &log.last).err()).unwrap_or(error));
-            }
+            Err(error) => return Err(error),
         }
         looks.pause().await;
     }
-    Err(Error::Ambiguous("nobody looked any more".to_owned()))
+}
+
+enum Look {
+    Done(Result<(), Error>),
+    News,
+    Nothing,
+}
+
+/// A builder that is followed.
+struct Follow<'a> {
+    aws: &'a Aws,
+    request: &'a BuildRequest,
+    order: Order,
+    log: Log,
+    machine: Option<Machine>,
+    ssm: ssm::Delivery,
+    looks: u32,
+}
+
+impl Follow<'_> {
+    async fn look(&mut self) -> Result<Look, Error> {
+        let (aws, key, generation) = (self.aws, self.order.image.key.clone(), self.order.generation);
+        // Before the log: what is in that by then is all of it.
+        let papers = aws.papers(&key).await?;
+        if papers.has(generation, VERDICT) {
+            return self.judged().await;
+        }
+        let news = papers.has(generation, LOG) && self.log.read(aws, false).await?;
+        if self.looks.is_multiple_of(MACHINE_EVERY) {
+            self.machine = aws.machine(&key, generation).await?.or(self.machine.take());
+        }
+        self.looks += 1;
+        let machine = self.machine.clone();
+        if let Some(machine) = machine.as_ref().filter(|machine| has_ended(machine)) {
+            if aws.papers(&key).await?.has(generation, VERDICT) {
+                return self.judged().await;
+            }
+            self.log.read(aws, true).await?;
+            aws.say_console(machine).await;
+            let reason = machine.reason.as_deref().unwrap_or("EC2 does not say why");
+            let ended = format!("the builder {} ended before it was done: {reason}", machine.id);
+            return Ok(Look::Done(Err(Error::Failed(ended))));
+        }
+        let began = machine.as_ref().map_or(self.order.at, |machine| machine.launched_at);
+        if began + self.order.timeout < Timestamp::now() {
+            self.log.read(aws, true).await?;
+            return Ok(Look::Done(Err(too_late(aws, &self.order, machine.as_ref()).await?)));
+        }
+        if let Some(machine) = &machine
+            && let Err(error) = self.ssm.go_on(aws, &self.order, machine, papers.has(generation, SENT)).await
+        {
+            // What the builder itself said before it failed says more.
+            return match aws.papers(&key).await?.has(generation, VERDICT) {
+                true => self.judged().await,
+                false => Err(error),
+            };
+        }
+        Ok(if news { Look::News } else { Look::Nothing })
+    }
+
+    /// What the verdict, which is there, means.
+    async fn judged(&mut self) -> Result<Look, Error> {
+        let Order { generation, image, .. } = &self.order;
+        let verdict: Option<Verdict> = self.aws.paper(&place(&image.key, *generation, VERDICT)).await?;
+        self.log.read(self.aws, true).await?;
+        Ok(match verdict {
+            Some(verdict) => Look::Done(judge(&verdict, self.request, &self.log.last)),
+            None => Look::Nothing,
+        })
+    }
 }
 
 fn has_ended(machine: &Machine) -> bool {
@@ -119,7 +169,9 @@ struct Log {
 const LAST_WORDS: usize = 200;
 
 impl Log {
-    async fn open(aws: &Aws, place: String, kept: String) -> Result<Self, Error> {
+    async fn open(aws: &Aws, order: &Order, request: &BuildRequest) -> Result<Self, Error> {
+        let here = |name: &str| place(&order.image.key, order.generation, name);
+        let (place, kept) = (here(LOG), here(&order::follower(&request.key)));
         let follower: Option<Follower> = aws.paper(&kept).await?;
         Ok(Self { place, kept, said: follower.unwrap_or_default().said, last: String::new() })
     }

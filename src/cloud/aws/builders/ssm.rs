@@ -21,7 +21,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Sends the command once the machine takes some.
+    /// Sends the command of a builder that has one, once the machine takes some, unless that `was_sent`.
     ///
     /// # Errors
     /// [`Error::Failed`] when SSM says that it came to nothing.
@@ -30,10 +30,11 @@ impl Delivery {
         aws: &Aws,
         order: &Order,
         machine: &Machine,
-        command: &str,
+        was_sent: bool,
     ) -> Result<(), Error> {
+        let Some(command) = &order.command else { return Ok(()) };
         let kept = place(&order.image.key, order.generation, SENT);
-        if self.sent.is_none() {
+        if self.sent.is_none() && was_sent {
             self.sent = aws.paper::<Sent>(&kept).await?.map(|sent| sent.command);
         }
         if let Some(sent) = &self.sent {
