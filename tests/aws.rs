@@ -13,3 +13,6 @@ mod emulator;
 
 #[path = "aws/hostility.rs"]
 mod hostility;
+
+#[path = "aws/instances.rs"]
+mod instances;

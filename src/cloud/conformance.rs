@@ -6,10 +6,12 @@ use std::time::Duration;
 
 mod balancing;
 mod computing;
+mod launching;
 mod storing;
 
 pub use balancing::balancer;
 pub use computing::compute;
+pub use launching::{Ends, instances};
 pub use storing::objects;
 
 /// How long an implementation may take for what it promises to do by itself.

@@ -247,6 +247,9 @@ impl<T: Compute + ?Sized> Compute for Faulty<T> {
     async fn room_for(&self, launch: &Launch, more: u32) -> Result<(), Error> {
         self.inner.room_for(launch, more).await
     }
+    fn beat(&self) -> Duration {
+        self.inner.beat()
+    }
     async fn begin_rollout(&self, fleet: &FleetId) -> Result<(), Error> {
         self.inner.begin_rollout(fleet).await
     }

@@ -15,7 +15,7 @@ pub struct Pace {
     pub drain: Duration,
 }
 
-/// What is expected, for people. Neither the boot of an instance nor a shortage of room is in it.
+/// What is expected, for people. A shortage of room is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
     pub total: Duration,
@@ -49,10 +49,9 @@ impl fmt::Display for Expected {
         write!(f, "expected to take about {}: {batches} {}", about(self.total), about(self.each.in_service))?;
         f.write_str(" until what is new is in service")?;
         match self.each.drain.is_zero() {
-            true => {}
-            false => write!(f, " and {} until what is old has drained", about(self.each.drain))?,
+            true => Ok(()),
+            false => write!(f, " and {} until what is old has drained", about(self.each.drain)),
         }
-        f.write_str("; instances have to boot besides")
     }
 }
 
@@ -81,7 +80,7 @@ mod tests {
         assert_eq!(
             told(&rolling(1, 1), 4),
             "expected to take about 26 min: 4 batches, each 90 s until what is new is in service and 5 min \
-             until what is old has drained; instances have to boot besides"
+             until what is old has drained"
         );
         for (batch, surge, batches) in [(2, 2, 2), (2, 1, 4), (3, 3, 2), (9, 9, 1), (0, 0, 4)] {
             assert_eq!(expected(&rolling(batch, surge), 4, false, PACE).batches, batches, "{batch} {surge}");
@@ -92,11 +91,7 @@ mod tests {
     fn a_first_rollout_and_one_that_holds_the_old_ones_have_nothing_to_drain() {
         let held = Strategy::BlueGreen { hold: Duration::from_secs(600) };
         let told = expected(&held, 10, false, PACE).to_string();
-        assert_eq!(
-            told,
-            "expected to take about 90 s: 1 batch, 90 s until what is new is in service; instances have to \
-             boot besides"
-        );
+        assert_eq!(told, "expected to take about 90 s: 1 batch, 90 s until what is new is in service");
         assert_eq!(expected(&rolling(1, 1), 10, true, PACE).total, PACE.in_service);
         let at_once = Strategy::BlueGreen { hold: Duration::ZERO };
         assert_eq!(expected(&at_once, 10, false, PACE).total, PACE.in_service + PACE.drain);

@@ -131,7 +131,10 @@ impl Deploy {
                         }
                     });
                 }
-                let begun = begin(&cloud, &mut fleet, &listener, source, strategy).await;
+                let begun = begin(&cloud, &mut fleet, &listener, source.clone(), strategy).await;
+                if begun.is_err() {
+                    give_back(&fleet, source.as_ref()).await;
+                }
                 if let Ok(Begun { timing: Some(timing), source, strategy: Some(strategy), .. }) = &begun {
                     let pace = Pace { in_service: timing.in_service, drain: timing.drain };
                     step.say(&rollout::expected(strategy, size, source.is_none(), pace).to_string());
@@ -146,7 +149,10 @@ impl Deploy {
         let key = work.id.key();
         if recorded.rollout.as_ref().is_none_or(|rollout| rollout.key != key) {
             // Somebody may have found out about the image since the run was let in.
-            allowed(self.store.as_ref(), &id.service, &image.id).await?;
+            if let Err(refused) = allowed(self.store.as_ref(), &id.service, &image.id).await {
+                give_back(&fleet, source.as_ref()).await;
+                return Err(refused);
+            }
             let event = FleetEvent::RolloutStarted {
                 run: work.id.run.clone(),
                 stage: work.id.stage.clone(),
@@ -179,6 +185,7 @@ impl Deploy {
             step: None,
             said: String::new(),
             pace: cloud.balancer.pace(),
+            beat: cloud.compute.beat(),
             shortage: Shortage::default(),
             tally,
         }
@@ -231,6 +238,16 @@ impl Deploy {
         }
         let release = Release { image: image.id.clone(), env: settings.env.clone() };
         Ok((id, image, release))
+    }
+}
+
+/// Nothing was turned over: the cloud gets the fleet back as it runs now. What stopped the rollout is
+/// what counts, so an error of this is said only.
+async fn give_back(fleet: &Fleet<'_>, runs: Option<&(Image, Release)>) {
+    let side = runs.map(|(image, release)| Side::source(image, release));
+    if let Err(failure) = fleet.end_rollout(side.as_ref()).await {
+        tracing::warn!("a fleet could not be given back to its cloud: {}", failure.message);
+        hearing::say(&format!("the fleet could not be given back to its cloud: {}", failure.message));
     }
 }
 

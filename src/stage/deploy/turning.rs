@@ -23,6 +23,8 @@ pub(super) struct Rollout<'a, 'b> {
     pub said: String,
     /// How long the fleet may be left alone when nothing wakes us.
     pub pace: Duration,
+    /// How long after it had no room the cloud is asked again.
+    pub beat: Duration,
     pub shortage: Shortage,
     pub tally: &'a Tally,
 }
@@ -89,8 +91,7 @@ impl Rollout<'_, '_> {
                 continue;
             }
             match self.fleet.carry_out(step, operation).await? {
-                // A steady beat, slower than that of looking.
-                Done::NoRoom(why) => self.shortage.met(step, why, self.pace + self.pace / 2).await?,
+                Done::NoRoom(why) => self.shortage.met(step, why, self.beat).await?,
                 Done::Yes => {
                     acted = true;
                     if launches {
