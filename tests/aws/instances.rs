@@ -65,7 +65,14 @@ async fn plain_instances_keep_what_every_cloud_promises_of_them() {
     let emulator = Emulator::start(json!({}));
     let cloud = open(&emulator);
     let image = async |_: &str| emulator.world.base.ami.parse().unwrap();
-    let ending = async |instance: &Instance| emulator.kill_instance(instance.id.as_str());
+    let ending = async |instance: &Instance| {
+        let id = instance.id.as_str();
+        emulator.until("it runs", |state| {
+            let all = state["instances"].as_array()?;
+            all.iter().find(|one| one["id"] == id && one["state"] == "running").map(|_| ())
+        });
+        emulator.kill_instance(id);
+    };
     conformance::instances(cloud.compute.as_ref(), image, ending, Ends::Alone).await;
     assert_eq!(emulator.living(), [] as [Value; 0]);
     println!("conformance: instances ran for aws, plain");
