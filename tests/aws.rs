@@ -26,3 +26,5 @@ mod objects;
 mod groups;
 #[path = "aws/policy.rs"]
 mod policy;
+#[path = "aws/instances.rs"]
+mod instances;

@@ -297,6 +297,10 @@ pub trait Compute: Send + Sync {
     async fn room_for(&self, _launch: &Launch, _more: u32) -> Result<(), Error> {
         Ok(())
     }
+    /// How long after [`Error::NoCapacity`] it is worth asking again.
+    fn beat(&self) -> Duration {
+        Duration::from_secs(1)
+    }
     /// Keeps the cloud's own hands off the fleet while it is turned over. Done again it changes nothing.
     async fn begin_rollout(&self, _fleet: &FleetId) -> Result<(), Error> {
         Ok(())

@@ -90,6 +90,20 @@ async fn keep_all(shared: Arc<Shared>, settings: Arc<Settings>) {
     }
 }
 
+/// Returns when something about the fleet's targets may have changed. A fleet that is whole, in a cloud
+/// that has to be asked again and again for that, is left alone until it is time to look.
+async fn changed(
+    cloud: &Cloud,
+    fleet: &FleetId,
+    whole: bool,
+    patience: Duration,
+) -> Result<(), crate::cloud::Error> {
+    match whole && cloud.compute.beat() > BUSY_TICK {
+        true => Ok(tokio::time::sleep(patience).await),
+        false => cloud.balancer.changed(fleet, patience).await,
+    }
+}
+
 /// What a turn came to.
 enum Next {
     /// Look again at once.
@@ -97,7 +111,7 @@ enum Next {
     /// There is nothing to do before the journal says so.
     Journal,
     /// Something has to happen first: to one of these, at the balancer, or it gets this late.
-    Change { running: Vec<InstanceId>, until: Option<Timestamp> },
+    Change { running: Vec<InstanceId>, until: Option<Timestamp>, whole: bool },
     /// The fleet was taken down.
     Over,
 }
@@ -131,7 +145,7 @@ impl One {
                 Ok(Next::Over) => return self.say(None),
                 Ok(Next::Again) => pause = PAUSE.0,
                 Ok(Next::Journal) => drop(written.changed().await),
-                Ok(Next::Change { running, until }) => {
+                Ok(Next::Change { running, until, whole }) => {
                     pause = PAUSE.0;
                     let cloud = match self.cloud() {
                         Ok(cloud) => cloud,
@@ -145,7 +159,7 @@ impl One {
                         .map_or(SLOW_TICK, |left| left.min(SLOW_TICK));
                     let changed = async {
                         tokio::select! {
-                            changed = cloud.balancer.changed(&self.fleet, patience) => changed,
+                            changed = changed(&cloud, &self.fleet, whole, patience) => changed,
                             ended = cloud.compute.ended(&running, patience) => ended,
                         }
                     };
@@ -167,7 +181,10 @@ impl One {
     async fn failed(&mut self, error: &Error, pause: &mut Duration) {
         self.listening = false;
         self.say(Some(format!("it cannot be kept alive: {error}; trying again")));
-        tokio::time::sleep(*pause).await;
+        // A cloud that is not to be looked at so often is not to be asked in vain so often either.
+        let beat = self.cloud().map_or(Duration::ZERO, |cloud| cloud.compute.beat());
+        let least = if beat > BUSY_TICK { beat } else { Duration::ZERO };
+        tokio::time::sleep((*pause).max(least)).await;
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
@@ -250,18 +267,20 @@ impl One {
                 let put_off = self.act(&state, &current, policy, &instances, &observed, operations).await?;
                 Ok(match put_off {
                     None => Next::Again,
-                    Some(until) => Next::Change { running: running(), until: earlier(Some(until)) },
+                    Some(until) => {
+                        Next::Change { running: running(), until: earlier(Some(until)), whole: false }
+                    }
                 })
             }
             Move::Wait { until, .. } => {
                 self.whole = None;
-                let soon = observed.now.checked_add(BUSY_TICK).ok();
+                let soon = observed.now.checked_add(BUSY_TICK.max(cloud.compute.beat())).ok();
                 let until = until.into_iter().chain(soon).min();
-                Ok(Next::Change { running: running(), until: earlier(until) })
+                Ok(Next::Change { running: running(), until: earlier(until), whole: false })
             }
             Move::Done(_) | Move::TurnBack { .. } => {
                 let until = self.rest(&state, observed.now).await?;
-                Ok(Next::Change { running: running(), until: earlier(until) })
+                Ok(Next::Change { running: running(), until: earlier(until), whole: true })
             }
         }
     }

@@ -87,7 +87,7 @@ fn changes(old: Option<&StageView>, stage: &StageView, now: Timestamp, news: &mu
     let name = &stage.name;
     if stage.waiting_for.is_some() && old.is_none_or(|old| old.waiting_for != stage.waiting_for) {
         // A slot comes free by itself; that is not worth a line.
-        if let (Some(why), StageStatus::Waiting) = (&stage.waiting_for, stage.status) {
+        if let (Some(why), StageStatus::Waiting | StageStatus::Running) = (&stage.waiting_for, stage.status) {
             news.push((now, format!("{name}: {}", clean(why))));
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Aws, builders, groups, images, instances};
+use super::{Aws, builders, groups, images, instances, room};
 use crate::cloud::setup::Instances;
 use crate::cloud::{
     Base, BuildRequest, Builder, Compute, Error, ImageRecord, ImageRequest, Instance, Launch, Phase,
@@ -52,9 +52,13 @@ impl Compute for Aws {
     async fn room_for(&self, launch: &Launch, more: u32) -> Result<(), Error> {
         let (fleet, client) = self.fleet(&launch.fleet)?;
         match &fleet.instances {
-            Instances::Plain(spec) => instances::room_for(self, &client, spec, more).await,
+            Instances::Plain(spec) => room::room_for(&client, spec, more).await,
             Instances::Group(name) => groups::room_for(self, name, launch, more).await,
         }
+    }
+    fn beat(&self) -> Duration {
+        // Capacity comes back in minutes: by default every 15 seconds.
+        self.setup.account.poll + self.setup.account.poll / 2
     }
     async fn begin_rollout(&self, fleet: &FleetId) -> Result<(), Error> {
         match &self.fleet(fleet)?.0.instances {

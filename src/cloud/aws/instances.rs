@@ -153,9 +153,6 @@ pub(super) async fn ended(aws: &Aws, running: &[InstanceId], patience: Duration)
     Ok(())
 }
 
-/// Whether there is room for so many more.
-pub(super) use super::room::room_for;
-
 /// An instance as whoever works on its fleet sees it; `None` when it is gone, or says nothing of what
 /// it is.
 pub(super) fn member(entry: &Entry, port: u16) -> Option<Instance> {

@@ -19,7 +19,7 @@ use super::choice::Pair;
 use super::client::Client;
 use super::{operations, tags};
 use crate::cloud::Error;
-use crate::ids::{FleetId, InstanceId, Key};
+use crate::ids::{Digest, FleetId, InstanceId, Key};
 
 #[cfg(test)]
 mod tests;
@@ -154,6 +154,32 @@ pub(crate) struct Roster {
     /// Counts what is learned.
     learned: watch::Sender<u64>,
     launching: Mutex<Launching>,
+    /// Where those go that are being launched.
+    placed: Mutex<Vec<Place>>,
+}
+
+/// Where a member of a fleet goes, and the release it will run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub fleet: FleetId,
+    pub subnet: String,
+    pub release: Digest,
+}
+
+/// It is being launched there as long as this lives.
+#[must_use]
+pub(crate) struct Placed<'a> {
+    roster: &'a Roster,
+    place: Place,
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        let mut placed = self.roster.placed();
+        if let Some(at) = placed.iter().position(|place| *place == self.place) {
+            placed.swap_remove(at);
+        }
+    }
 }
 
 impl Default for Roster {
@@ -164,6 +190,7 @@ impl Default for Roster {
             looking: tokio::sync::Mutex::default(),
             learned: watch::channel(0).0,
             launching: Mutex::default(),
+            placed: Mutex::default(),
         }
     }
 }
@@ -271,6 +298,21 @@ impl Roster {
             launching.entry(key.clone()).or_default().clone()
         };
         lock.lock_owned().await
+    }
+
+    /// Whoever else chooses a place counts this one.
+    pub fn place(&self, place: Place) -> Placed<'_> {
+        self.placed().push(place.clone());
+        Placed { roster: self, place }
+    }
+
+    /// What is being launched for a fleet at this moment.
+    pub fn places(&self, fleet: &FleetId) -> Vec<Place> {
+        self.placed().iter().filter(|place| place.fleet == *fleet).cloned().collect()
+    }
+
+    fn placed(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn told(&self) {

@@ -10,7 +10,7 @@ use super::instance;
 use crate::cloud::aws::choice::{self, Pair};
 use crate::cloud::aws::client::{Client, code_of};
 use crate::cloud::aws::launch_data::{self, For};
-use crate::cloud::aws::roster::{Doubt, Seen};
+use crate::cloud::aws::roster::{Doubt, Place, Seen};
 use crate::cloud::aws::{Aws, operations, tags};
 use crate::cloud::setup::LaunchSpec;
 use crate::cloud::{Error, Instance, InstanceState, Launch, hearing};
@@ -125,16 +125,21 @@ impl Launching<'_> {
         let release = Some(self.launch.release.as_str());
         let entries = self.client.roster.of(&self.launch.fleet);
         let live = entries.iter().filter(|entry| entry.dismissed.is_none() && entry.seen.is_live());
-        live.filter_map(|entry| {
+        let live = live.filter_map(|entry| {
             let same = entry.seen.tag(tags::RELEASE) == release;
             Some((entry.seen.subnet.clone()?, same))
-        })
-        .collect()
+        });
+        let coming = self.client.roster.places(&self.launch.fleet);
+        let coming = coming.into_iter().map(|place| (place.subnet, place.release == self.launch.release));
+        live.chain(coming).collect()
     }
 
     /// Asks for it in one place. What is in doubt is written down before it is asked for, and stays so
     /// until there is a clear answer.
     async fn at(&self, pair: &Pair, doubt: &mut Option<Doubt>) -> Result<Instance, Error> {
+        let (fleet, release) = (self.launch.fleet.clone(), self.launch.release.clone());
+        let place = Place { fleet, subnet: pair.subnet.clone(), release };
+        let _placed = self.client.roster.place(place);
         let from = doubt.as_ref().filter(|doubt| doubt.pair == *pair).map_or(0, |doubt| doubt.generation);
         let mut image_tries = 0;
         let mut generation = from;
