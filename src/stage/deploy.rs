@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{Fleet, Side};
+use super::fleet::{Fleet, Side, version_of};
 use super::upload::failed;
+use super::version::Versions;
 use super::{Afterwards, Attempt, Next, Stage, Step, Work};
 use crate::cloud::{Cloud, Clouds, Listener};
 use crate::config::{self, Promotion, Settings};
@@ -99,6 +100,10 @@ impl Stage for Deploy {
             Some(Side::target(&image, &release)),
             begun.source.as_ref().map(|(image, release)| Side::source(image, release)),
         ];
+        fleet.versions = settings.version.as_ref().map(|path| {
+            let timeout = settings.health.timeout;
+            Versions::new(path, version_of(&image), release.id(), begun.at, timeout)
+        });
         let desired = Desired {
             target: release.id(),
             source: begun.source.as_ref().map(|(_, release)| release.id()),

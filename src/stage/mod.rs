@@ -29,6 +29,7 @@ mod reports;
 pub mod script;
 mod shell;
 pub mod upload;
+mod version;
 mod workspace;
 
 pub use attempt::{Attempt, Entry, Journal, Next, Step};
