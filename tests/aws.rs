@@ -13,3 +13,6 @@ mod emulator;
 
 #[path = "aws/hostility.rs"]
 mod hostility;
+
+#[path = "aws/targets.rs"]
+mod targets;

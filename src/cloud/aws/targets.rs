@@ -171,7 +171,8 @@ impl Clerk<'_> {
             self.book.found_at(id, address.ip());
         }
         let ids = targets.iter().map(|(id, _)| id).filter(|id| !self.book.is_registered(id));
-        let ids: Vec<InstanceId> = ids.cloned().collect();
+        // One that ended meanwhile cannot be registered, and the next look says so.
+        let ids: Vec<InstanceId> = ids.filter(|id| desk::runs(&instances, id)).cloned().collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -186,6 +187,8 @@ impl Clerk<'_> {
         for place in 0..self.book.groups.len() {
             self.deregister_from(place, ids).await?;
         }
+        // Last: until then it is known that nobody is sent there.
+        self.untag(ids).await?;
         self.book.deregistered(ids, true, Timestamp::now());
         Ok(())
     }
