@@ -41,9 +41,10 @@ use desk::Clerk;
 pub use desk::Desks;
 use group::Side;
 
-/// How long a fleet under way is left alone when nothing says that it changed. Long, as each look
-/// costs requests and [`Balancer::changed`] asks as often as it takes.
-const PACE: Duration = Duration::from_secs(5 * 60);
+/// So many times the account's interval a fleet under way is left alone when nothing says that it
+/// changed, 5 minutes of 10 s: each look costs requests, and [`Balancer::changed`] asks as often as it
+/// takes.
+const PACE: u32 = 30;
 
 #[async_trait]
 impl Balancer for Aws {
@@ -143,7 +144,7 @@ impl Balancer for Aws {
     }
 
     fn pace(&self) -> Duration {
-        PACE
+        self.setup.account.poll * PACE
     }
 
     async fn timing(&self, fleet: &FleetId) -> Result<Option<Timing>, Error> {
