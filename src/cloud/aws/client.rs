@@ -19,6 +19,9 @@ use crate::cloud::Error;
 use crate::cloud::hearing::{self, Call};
 use crate::cloud::setup::Account;
 
+/// The name of sessions in which a role is assumed: it is in the account's trail.
+pub(super) const ROLE_SESSION: &str = "windlass";
+
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one request; a whole upload takes as long as it takes.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -69,6 +72,10 @@ pub struct Client {
 /// One connection pool for each service.
 pub struct Services {
     pub config: SdkConfig,
+    /// The same before a role was assumed.
+    pub source: SdkConfig,
+    /// S3 itself is not what objects are sent to, but something that answers like it.
+    pub elsewhere: bool,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
     pub autoscaling: aws_sdk_autoscaling::Client,
@@ -95,6 +102,11 @@ impl Client {
 
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// The role that is assumed.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     /// The services; credentials are looked for with the first request.
@@ -189,9 +201,10 @@ impl Services {
         let config = config.into_builder().region(region).timeout_config(timeouts);
         // The loop below repeats requests, with one limiter for all.
         let mut config = config.retry_config(RetryConfig::disabled()).build();
+        let source = config.clone();
         if let Some(role) = role {
             let provider =
-                AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
+                AssumeRoleProvider::builder(role).session_name(ROLE_SESSION).configure(&config).build().await;
             let provider = aws_sdk_ec2::config::SharedCredentialsProvider::new(provider);
             config = config.into_builder().credentials_provider(provider).build();
         }
@@ -212,6 +225,8 @@ impl Services {
             quotas: aws_sdk_servicequotas::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             config,
+            source,
+            elsewhere,
         }
     }
 }
@@ -281,7 +296,10 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "EC2ThrottledException"
         | "RequestThrottled"
         | "ThrottledException"
-        | "PriorRequestNotComplete" => Error::Throttled { after },
+        | "PriorRequestNotComplete"
+        // Another change of the same group is under way.
+        | "ResourceContention"
+        | "ScalingActivityInProgress" => Error::Throttled { after },
         "ValidationException" | "ValidationError" if said.contains("Request limit exceeded") => {
             Error::Throttled { after }
         }
@@ -311,10 +329,15 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "ResourceAlreadyExists"
         | "AlreadyExists"
         | "ResourceInUse"
-        | "ResourceContention"
         | "IncorrectInstanceState"
         | "IncorrectState" => Error::Conflict(told),
         _ if code.ends_with(".Duplicate") || code.ends_with("AlreadyExists") => Error::Conflict(told),
+        // An answer to HEAD says no more than this.
+        "HTTP 404" => Error::NotFound(told),
+        "HTTP 403" => Error::Denied(told),
+        "HTTP 503" | "HTTP 429" => Error::Throttled { after },
+        // S3 says so also with a status of 200, when it had begun to answer.
+        "InternalError" | "RequestTimeout" => Error::Ambiguous(told),
         "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchUpload"

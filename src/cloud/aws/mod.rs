@@ -11,8 +11,9 @@
 //! client      connections, credentials, the limiter, errors by meaning
 //! operations  every request that is ever sent, and what it takes to be allowed
 //! tags        what everything carries
-//! objects     S3
-//! builders    machines that images are made on, and images
+//! objects     S3                        presign  addresses of objects, for machines without credentials
+//! builders    machines that images are made on     script, pack   what they are told, and given
+//! images      AMIs, and what their tags say
 //! instances   plain instances          groups   Auto Scaling groups
 //! roster      which instances there are: one look for all fleets
 //! choice      where an instance is launched       launch_data   what it is told
@@ -29,11 +30,15 @@ mod choice;
 pub mod client;
 mod compute;
 pub mod groups;
+pub mod images;
 pub mod instances;
 pub mod launch_data;
 pub mod objects;
 pub mod operations;
 pub mod pace;
+mod pack;
+pub mod presign;
+mod script;
 mod room;
 mod roster;
 pub mod tags;
@@ -73,13 +78,16 @@ pub struct Aws {
     /// For artifacts and images.
     pub(crate) client: Arc<Client>,
     clients: Clients,
+    session: presign::Session,
     desks: targets::Desks,
+    groups: groups::Groups,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone(), desks: Default::default() }
+        let (session, desks) = (presign::Session::default(), targets::Desks::default());
+        Self { setup, client, clients: clients.clone(), session, desks, groups: groups::Groups::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
