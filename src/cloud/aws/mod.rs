@@ -38,9 +38,9 @@ pub mod operations;
 pub mod pace;
 mod pack;
 pub mod presign;
-mod script;
 mod room;
 mod roster;
+mod script;
 pub mod tags;
 pub mod targets;
 
