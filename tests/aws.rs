@@ -28,3 +28,5 @@ mod groups;
 mod policy;
 #[path = "aws/instances.rs"]
 mod instances;
+#[path = "aws/targets.rs"]
+mod targets;

@@ -1,5 +1,5 @@
 //! What every cloud must do, as suites that run against an implementation: [`compute`] (and of it
-//! [`images`] alone), [`balancer`] (and of it [`targets`], which needs no request through it) and
+//! [`images`] and [`instances`] alone), [`balancer`] (and of it [`targets`], which needs no request through it) and
 //! [`objects`]. Each takes a function that makes a fresh, empty one, and panics at the first promise that
 //! is broken, with the promise in the message.
 
@@ -7,11 +7,13 @@ use std::time::Duration;
 
 mod balancing;
 mod computing;
+mod launching;
 mod standing;
 mod storing;
 
 pub use balancing::balancer;
 pub use computing::{Ground, compute, images};
+pub use launching::{Ends, instances};
 pub use standing::targets;
 pub use storing::objects;
 

@@ -92,6 +92,6 @@ pub(super) async fn room_for(aws: &Aws, name: &str, launch: &Launch, more: u32) 
     // A group of whatever fits says no types.
     match spec.types.is_empty() || spec.subnets.is_empty() {
         true => Ok(()),
-        false => super::instances::room_for(aws, &client, &spec, more).await,
+        false => super::room::room_for(&client, &spec, more).await,
     }
 }

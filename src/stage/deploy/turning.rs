@@ -14,6 +14,9 @@ use crate::stage::shortage::Shortage;
 use crate::stage::tally::Tally;
 use crate::stage::{Attempt, Step};
 
+/// Capacity is asked for again this late at most, however seldom the fleet is looked at.
+const LONGEST_BEAT: Duration = Duration::from_secs(45);
+
 /// A rollout under way.
 pub(super) struct Rollout<'a, 'b> {
     pub fleet: &'a mut Fleet<'b>,
