@@ -11,5 +11,15 @@ mod tools;
 #[path = "aws/emulator.rs"]
 mod emulator;
 
+#[allow(dead_code, unused_imports, reason = "each of the programs that share it uses what it needs")]
+#[path = "stories/support/mod.rs"]
+mod support;
+
 #[path = "aws/hostility.rs"]
 mod hostility;
+#[path = "aws/kills.rs"]
+mod kills;
+#[path = "aws/storms.rs"]
+mod storms;
+#[path = "aws/story.rs"]
+mod story;

@@ -64,6 +64,8 @@ class Wire:
         environ["CONTENT_LENGTH"] = str(len(body))
         if environ["PATH_INFO"] == "/_control":
             return self.control(json.loads(body), start_response)
+        if environ["PATH_INFO"].startswith("/_served/"):
+            return self.served(environ["PATH_INFO"].split("/"), start_response)
         call = self.written_down(environ, body)
         began = time.monotonic()
         try:
@@ -165,6 +167,17 @@ class Wire:
             if hasattr(answer, "close"):
                 answer.close()
         return said["status"], said["headers"], whole
+
+    def served(self, path, start_response):
+        """What a load balancer answers for /_served/TARGET_GROUP/FILE: that file of the service, from
+        the image of one of the healthy targets, each in its turn."""
+        with self.nature.lock:
+            self.nature.tick()
+            name, file = path[2], "/".join(path[3:])
+            image = self.nature.targets.serving(name)
+            text = self.nature.machines.file_of(image, file) if image else None
+        status = "200 OK" if text is not None else "503 Service Unavailable"
+        return whole(start_response, status, [("Content-Type", "text/plain")], (text or "").encode())
 
     def control(self, asked, start_response):
         act = asked.pop("do")
