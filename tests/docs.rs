@@ -9,7 +9,8 @@ use serde_json::Value;
 use windlass::run::event::Cause;
 use windlass::run::view::{StageStatus, Status, StepStatus};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "CONTRIBUTING.md", "examples/storefront/README.md"];
+const DOCUMENTS: [&str; 4] =
+    ["README.md", "CONTRIBUTING.md", "examples/storefront/README.md", "examples/ansible/README.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -193,10 +194,12 @@ fn the_reference_names_every_key_of_the_settings() {
     std::fs::write(&pipeline, "name: any\nstages: { say: { steps: [{ run: echo }] } }\n").unwrap();
     let health = "health: { path: /, unknown: 1 }, strategy: { unknown: 1, rolling: { unknown: 1 }, blue_green: { unknown: 1 } }";
     let fleet = format!("{{ cloud: local, size: 1, port: 7000, {health}, unknown: 1 }}");
+    let far = "{ cloud: aws, size: 1, port: 7000, launch: { types: x, subnets: x, unknown: 1 } }";
     let text = format!(
         "unknown: 1\nenvironments: {{ qa: {{ group: qa, unknown: 1, approvals: {{ count: 1, unknown: 1 }}, \
          freeze: {{ unknown: 1 }}, \
-         fleets: {{ any: {fleet} }} }} }}\npeople: {{ x: {{ unknown: 1 }} }}\n\
+         fleets: {{ any: {fleet}, far: {far} }} }} }}\nclouds: {{ unknown: 1, aws: {{ region: x, bucket: x, \
+         unknown: 1, builder: {{ type: x, subnet: x, unknown: 1 }} }} }}\npeople: {{ x: {{ unknown: 1 }} }}\n\
          github: {{ unknown: 1, repositories: {{ a/b: {{ unknown: 1 }} }} }}\n\
          secrets: {{ A: {{ env: A, unknown: 1 }} }}\nrunner: {{ unknown: 1 }}\nserver: {{ unknown: 1 }}\n"
     );
@@ -205,7 +208,7 @@ fn the_reference_names_every_key_of_the_settings() {
         said(windlass([Path::new("validate"), &pipeline, Path::new("--config"), &settings])).unwrap_err();
     let tables: Vec<&str> =
         problems.lines().filter_map(|line| Some(line.split_once(" has the keys ")?.1)).collect();
-    assert_eq!(tables.len(), 15, "{problems}");
+    assert_eq!(tables.len(), 19, "{problems}");
     let readme = read("README.md");
     let reference = blocks(section(&readme, "## The settings file"), "yaml").concat();
     for key in tables.iter().flat_map(|keys| keys.split(", ")) {
@@ -327,12 +330,15 @@ fn no_document_names_a_place_of_somebodys_machine() {
 #[test]
 fn every_file_in_pipelines_validates_and_plans_with_the_settings_beside_it() {
     let mut pipelines = 0;
-    let settings = root().join("pipelines/settings.yaml");
-    for entry in std::fs::read_dir(root().join("pipelines")).unwrap() {
-        let file = entry.unwrap().path();
-        if file == settings {
+    let files = std::fs::read_dir(root().join("pipelines")).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.chain([root().join("examples/ansible/pipeline.yaml")]) {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        if name.ends_with("settings") {
             continue;
         }
+        // It has settings of its own, or those that go with all.
+        let own = file.with_file_name(format!("{name}-settings.yaml"));
+        let settings = if own.exists() { own } else { root().join("pipelines/settings.yaml") };
         for command in ["validate", "plan"] {
             let said = said(windlass([Path::new(command), &file, Path::new("--config"), &settings]))
                 .unwrap_or_else(|problems| panic!("{problems}"));
@@ -340,7 +346,7 @@ fn every_file_in_pipelines_validates_and_plans_with_the_settings_beside_it() {
         }
         pipelines += 1;
     }
-    assert!(pipelines >= 2, "{pipelines} pipelines");
+    assert!(pipelines >= 4, "{pipelines} pipelines");
 }
 
 /// Whether `document` has everything that `example` shows, by name.

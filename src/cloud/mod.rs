@@ -23,6 +23,7 @@ pub mod conformance;
 pub mod fault;
 pub mod hearing;
 pub mod local;
+pub mod objects;
 pub mod setup;
 
 pub use setup::Setup;

@@ -112,7 +112,7 @@ impl Upload {
         let (shelf, digest, to) = (self.workspaces.shelf.clone(), artifact.digest.clone(), file.clone());
         let object_digest = blocking(move || {
             shelf.pack(&digest, &to).map_err(|error| Failure::infrastructure(error.to_string()))?;
-            digest_of_file(&to)
+            cloud::objects::digest_of(&to).map_err(unwritable)
         })
         .await?;
         objects.put(key, &file, &object_digest).await.map_err(failed)?;
@@ -144,21 +144,6 @@ impl Upload {
         let directory = self.workspaces.at(&work.id).tmp();
         super::workspace::make(&directory)?;
         Ok(directory.join(name))
-    }
-}
-
-/// The digest of a file's content, read in pieces.
-fn digest_of_file(path: &std::path::Path) -> Result<Digest, Failure> {
-    use sha2::Digest as _;
-    use std::io::Read;
-    let mut file = std::fs::File::open(path).map_err(unwritable)?;
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(unwritable)? {
-            0 => return Ok(Digest::from_hash(hash.finalize().as_slice())),
-            n => hash.update(&buffer[..n]),
-        }
     }
 }
 

@@ -19,6 +19,9 @@ use crate::cloud::Error;
 use crate::cloud::hearing::{self, Call};
 use crate::cloud::setup::Account;
 
+/// The name of sessions in which a role is assumed: it is in the account's trail.
+pub(super) const ROLE_SESSION: &str = "windlass";
+
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one request; a whole upload takes as long as it takes.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -66,6 +69,10 @@ pub struct Client {
 /// One connection pool for each service.
 pub struct Services {
     pub config: SdkConfig,
+    /// The same before a role was assumed.
+    pub source: SdkConfig,
+    /// S3 itself is not what objects are sent to, but something that answers like it.
+    pub elsewhere: bool,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
     pub autoscaling: aws_sdk_autoscaling::Client,
@@ -92,6 +99,11 @@ impl Client {
         &self.region
     }
 
+    /// The role that is assumed.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
+    }
+
     /// The services; credentials are looked for with the first request.
     pub async fn services(&self) -> &Services {
         let connect = || Services::connect(&self.region, self.role.as_deref(), self.given.clone());
@@ -99,17 +111,19 @@ impl Client {
     }
 
     /// Sends a request, and says so to whoever hears. Throttling is waited out; a request that may be
-    /// repeated is sent again when no answer came.
+    /// repeated is sent again when no answer came: `|services| services.ec2.describe_images().send()`.
     ///
     /// # Errors
     /// By meaning; [`Error::Ambiguous`] where nobody knows whether it was done, and the operation is
     /// not one to be repeated.
-    pub async fn call<O, E>(
+    pub async fn call<O, E, Sending>(
         &self,
         operation: Operation,
-        send: impl AsyncFn(&Services) -> Result<O, SdkError<E>>,
+        send: impl Fn(&Services) -> Sending,
     ) -> Result<O, Error>
     where
+        // Not an `AsyncFn`: nobody could say that what that answers may change threads.
+        Sending: Future<Output = Result<O, SdkError<E>>>,
         O: RequestId,
         E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
     {
@@ -182,9 +196,10 @@ impl Services {
         let config = config.into_builder().region(region).timeout_config(timeouts);
         // The loop below repeats requests, with one limiter for all.
         let mut config = config.retry_config(RetryConfig::disabled()).build();
+        let source = config.clone();
         if let Some(role) = role {
             let provider =
-                AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
+                AssumeRoleProvider::builder(role).session_name(ROLE_SESSION).configure(&config).build().await;
             let provider = aws_sdk_ec2::config::SharedCredentialsProvider::new(provider);
             config = config.into_builder().credentials_provider(provider).build();
         }
@@ -205,6 +220,8 @@ impl Services {
             quotas: aws_sdk_servicequotas::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             config,
+            source,
+            elsewhere,
         }
     }
 }
@@ -293,6 +310,12 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "IncorrectInstanceState"
         | "IncorrectState" => Error::Conflict(told),
         _ if code.ends_with(".Duplicate") || code.ends_with("AlreadyExists") => Error::Conflict(told),
+        // An answer to HEAD says no more than this.
+        "HTTP 404" => Error::NotFound(told),
+        "HTTP 403" => Error::Denied(told),
+        "HTTP 503" | "HTTP 429" => Error::Throttled { after },
+        // S3 says so also with a status of 200, when it had begun to answer.
+        "InternalError" | "RequestTimeout" => Error::Ambiguous(told),
         "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchUpload"

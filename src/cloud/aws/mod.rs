@@ -11,7 +11,7 @@
 //! client      connections, credentials, the limiter, errors by meaning
 //! operations  every request that is ever sent, and what it takes to be allowed
 //! tags        what everything carries
-//! objects     S3
+//! objects     S3                        presign  addresses of objects, for machines without credentials
 //! builders    machines that images are made on, and images
 //! instances   plain instances          groups   Auto Scaling groups
 //! targets     target groups and listeners
@@ -28,6 +28,7 @@ pub mod groups;
 pub mod instances;
 pub mod objects;
 pub mod operations;
+pub mod presign;
 pub mod tags;
 pub mod targets;
 
@@ -65,12 +66,13 @@ pub struct Aws {
     /// For artifacts and images.
     pub(crate) client: Arc<Client>,
     clients: Clients,
+    session: presign::Session,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone() }
+        Self { setup, client, clients: clients.clone(), session: presign::Session::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.

@@ -6,18 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use sha2::Digest as _;
 use walkdir::{DirEntry, WalkDir};
 
 use super::disk::{self, failed};
-use crate::cloud::{Error, Objects};
+use crate::cloud::{Error, Objects, objects};
 use crate::ids::Digest;
 
 /// Where objects are written before they have their name. No key starts with a dot.
 const INCOMING: &str = ".incoming";
-
-/// Longest key, in bytes: what S3 allows, so that a pipeline works on both.
-const KEY_LIMIT: usize = 1024;
 
 /// A store of objects in a directory. The object `a/b` is the file `a/b`: people find it without
 /// Windlass.
@@ -34,21 +30,7 @@ impl LocalObjects {
 
     /// Where an object lies, or would.
     fn path(&self, key: &str) -> Result<PathBuf, Error> {
-        let wrong = |reason| Err(Error::Failed(format!("{key:?} cannot be the name of an object: {reason}")));
-        if key.len() > KEY_LIMIT {
-            return wrong("it has more than 1024 bytes");
-        }
-        if key.contains('\0') {
-            return wrong("it has a NUL character");
-        }
-        for part in key.split('/') {
-            if part.is_empty() {
-                return wrong("it has an empty part");
-            }
-            if part.starts_with('.') {
-                return wrong("a part of it starts with a dot");
-            }
-        }
+        objects::check_key(key)?;
         Ok(self.directory.join(key))
     }
 
@@ -62,12 +44,9 @@ impl LocalObjects {
         disk::sweep(&incoming);
         let temporary = tempfile::NamedTempFile::new_in(&incoming).map_err(failed(&incoming))?;
         fs::copy(file, temporary.path()).map_err(failed(file))?;
-        let copied = hash(temporary.path())?;
+        let copied = objects::digest_of(temporary.path()).map_err(failed(temporary.path()))?;
         if copied != *digest {
-            return Err(Error::Failed(format!(
-                "{} is not what was to be stored as {key}: its digest is {copied} instead of {digest}",
-                file.display()
-            )));
+            return Err(objects::not_as_promised(key, file, digest, &copied));
         }
         temporary.as_file().sync_all().map_err(failed(&incoming))?;
         let parent = path.parent().unwrap_or(&self.directory);
@@ -98,7 +77,7 @@ impl LocalObjects {
     fn digest_now(&self, key: &str) -> Result<Option<Digest>, Error> {
         let path = self.path(key)?;
         match fs::metadata(&path) {
-            Ok(there) if there.is_file() => hash(&path).map(Some),
+            Ok(there) if there.is_file() => objects::digest_of(&path).map(Some).map_err(failed(&path)),
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Err(failed(&path)(error))
             }
@@ -144,23 +123,6 @@ fn taken(key: &str, path: &Path, error: io::Error) -> Error {
         }
         _ => failed(path)(error),
     }
-}
-
-fn hash(path: &Path) -> Result<Digest, Error> {
-    let read = || {
-        let mut hash = sha2::Sha256::new();
-        let mut reader = io::BufReader::with_capacity(128 * 1024, fs::File::open(path)?);
-        loop {
-            let chunk = io::BufRead::fill_buf(&mut reader)?;
-            if chunk.is_empty() {
-                return Ok(Digest::from_hash(hash.finalize().as_slice()));
-            }
-            hash.update(chunk);
-            let count = chunk.len();
-            io::BufRead::consume(&mut reader, count);
-        }
-    };
-    read().map_err(failed(path))
 }
 
 #[async_trait]
