@@ -12,7 +12,8 @@
 //! operations  every request that is ever sent, and what it takes to be allowed
 //! tags        what everything carries
 //! objects     S3                        presign  addresses of objects, for machines without credentials
-//! builders    machines that images are made on, and images
+//! builders    machines that images are made on     script, pack   what they are told, and given
+//! images      AMIs, and what their tags say
 //! instances   plain instances          groups   Auto Scaling groups
 //! targets     target groups and listeners
 //! ```
@@ -25,10 +26,13 @@ pub mod builders;
 pub mod client;
 mod compute;
 pub mod groups;
+pub mod images;
 pub mod instances;
 pub mod objects;
 pub mod operations;
+mod pack;
 pub mod presign;
+mod script;
 pub mod tags;
 pub mod targets;
 
