@@ -64,6 +64,9 @@ pub struct Client {
     limiter: DefaultDirectRateLimiter,
     /// Nobody sends anything before.
     pause: Mutex<Instant>,
+    /// What is known of the instances that are seen with it.
+    pub(super) roster: super::roster::Roster,
+    pub(super) room: super::room::Room,
 }
 
 /// One connection pool for each service.
@@ -92,6 +95,8 @@ impl Client {
             services: OnceCell::new(),
             limiter: RateLimiter::direct(Quota::per_second(rate).allow_burst(rate)),
             pause: Mutex::new(Instant::now()),
+            roster: Default::default(),
+            room: Default::default(),
         }
     }
 
@@ -240,6 +245,21 @@ fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
     }
 }
 
+/// The code that AWS gave for an error of [`Client::call`].
+pub(super) fn code_of(error: &Error) -> Option<&str> {
+    let (Error::NotFound(told)
+    | Error::Conflict(told)
+    | Error::NoCapacity(told)
+    | Error::Denied(told)
+    | Error::Ambiguous(told)
+    | Error::Failed(told)) = error
+    else {
+        return None;
+    };
+    // As `meaning` writes it.
+    told.split(' ').nth(1)?.strip_suffix(':')
+}
+
 /// What an error means to whoever asked.
 fn meaning<E: ProvideErrorMetadata + std::error::Error + 'static>(
     operation: Operation,
@@ -324,6 +344,8 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "LoadBalancerNotFound"
         | "ListenerNotFound"
         | "RuleNotFound" => Error::NotFound(told),
+        // An id that nothing can have.
+        _ if code.ends_with(".Malformed") => Error::NotFound(told),
         _ if code.ends_with(".NotFound") || code.ends_with(".Unavailable") => Error::NotFound(told),
         _ if status >= 500 => Error::Ambiguous(told),
         _ => Error::Failed(told),

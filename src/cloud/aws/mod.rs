@@ -15,7 +15,10 @@
 //! builders    machines that images are made on     script, pack   what they are told, and given
 //! images      AMIs, and what their tags say
 //! instances   plain instances          groups   Auto Scaling groups
-//! targets     target groups and listeners
+//! roster      which instances there are: one look for all fleets
+//! choice      where an instance is launched       launch_data   what it is told
+//! room        quotas and addresses
+//! targets     target groups and listeners   pace   when what is awaited is looked at again
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,16 +26,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Cloud, setup};
 
 pub mod builders;
+mod choice;
 pub mod client;
 mod compute;
 pub mod groups;
 pub mod images;
 pub mod instances;
+pub mod launch_data;
 pub mod objects;
 pub mod operations;
 mod pack;
 pub mod presign;
 mod script;
+pub mod pace;
+mod room;
+mod roster;
 pub mod tags;
 pub mod targets;
 
@@ -71,12 +79,13 @@ pub struct Aws {
     pub(crate) client: Arc<Client>,
     clients: Clients,
     session: presign::Session,
+    desks: targets::Desks,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone(), session: presign::Session::default() }
+        Self { setup, client, clients: clients.clone(), session: Default::default(), desks: Default::default() }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.

@@ -158,6 +158,8 @@ operations! { EC2: "ec2" {
     DESCRIBE_LAUNCH_TEMPLATE_VERSIONS = "DescribeLaunchTemplateVersions" Freely [Groups] on Anything;
     /// A client token makes one of many.
     CREATE_LAUNCH_TEMPLATE_VERSION = "CreateLaunchTemplateVersion" Freely [Groups] on Templates;
+    DESCRIBE_TAGS = "DescribeTags" Freely [Targets] on Anything;
+    DELETE_TAGS = "DeleteTags" Freely [Targets] on Ours(&["instance"]);
 }}
 
 operations! { LOAD_BALANCING: "elasticloadbalancing" {

@@ -23,6 +23,8 @@ pub const COMMIT: &str = "windlass:commit";
 pub const START: &str = "windlass:start";
 /// Of images: `true` once they passed.
 pub const CERTIFIED: &str = "windlass:certified";
+/// Of instances: the fleet in which it stands by without being in a target group.
+pub const STANDBY: &str = "windlass:standby";
 /// What people see.
 pub const NAME: &str = "Name";
 
