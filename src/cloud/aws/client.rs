@@ -296,7 +296,10 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "EC2ThrottledException"
         | "RequestThrottled"
         | "ThrottledException"
-        | "PriorRequestNotComplete" => Error::Throttled { after },
+        | "PriorRequestNotComplete"
+        // Another change of the same group is under way.
+        | "ResourceContention"
+        | "ScalingActivityInProgress" => Error::Throttled { after },
         "ValidationException" | "ValidationError" if said.contains("Request limit exceeded") => {
             Error::Throttled { after }
         }
@@ -326,7 +329,6 @@ fn by_code(code: &str, status: u16, said: &str, told: String) -> Error {
         | "ResourceAlreadyExists"
         | "AlreadyExists"
         | "ResourceInUse"
-        | "ResourceContention"
         | "IncorrectInstanceState"
         | "IncorrectState" => Error::Conflict(told),
         _ if code.ends_with(".Duplicate") || code.ends_with("AlreadyExists") => Error::Conflict(told),

@@ -12,10 +12,6 @@ use crate::cloud::{
 };
 use crate::ids::{Digest, FleetId, ImageId, InstanceId, PipelineName};
 
-fn later<T>(what: &str) -> Result<T, Error> {
-    Err(Error::Failed(format!("{what} on AWS is not supported yet")))
-}
-
 #[async_trait]
 impl Compute for Aws {
     async fn find_image(&self, key: &Digest) -> Result<Option<ImageRecord>, Error> {

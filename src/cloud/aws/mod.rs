@@ -35,12 +35,12 @@ pub mod instances;
 pub mod launch_data;
 pub mod objects;
 pub mod operations;
+pub mod pace;
 mod pack;
 pub mod presign;
-mod script;
-pub mod pace;
 mod room;
 mod roster;
+mod script;
 pub mod tags;
 pub mod targets;
 
@@ -80,12 +80,14 @@ pub struct Aws {
     clients: Clients,
     session: presign::Session,
     desks: targets::Desks,
+    groups: groups::Groups,
 }
 
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-        Self { setup, client, clients: clients.clone(), session: Default::default(), desks: Default::default() }
+        let (session, desks, groups) = Default::default();
+        Self { setup, client, clients: clients.clone(), session, desks, groups }
     }
 
     /// What the settings say of a fleet, and the client that may act on it.

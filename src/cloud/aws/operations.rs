@@ -184,12 +184,14 @@ operations! { AUTO_SCALING: "autoscaling" {
     SET_DESIRED_CAPACITY = "SetDesiredCapacity" Freely [Groups] on AutoScalingGroups;
     SUSPEND_PROCESSES = "SuspendProcesses" Freely [Groups] on AutoScalingGroups;
     RESUME_PROCESSES = "ResumeProcesses" Freely [Groups] on AutoScalingGroups;
-    SET_INSTANCE_PROTECTION = "SetInstanceProtection" Freely [Groups] on AutoScalingGroups;
     TERMINATE_INSTANCE_IN_GROUP = "TerminateInstanceInAutoScalingGroup" Never [Groups]
         on AutoScalingGroups;
     DESCRIBE_SCALING_ACTIVITIES = "DescribeScalingActivities" Freely [Groups] on Anything;
     CREATE_OR_UPDATE_TAGS = "CreateOrUpdateTags" Freely [Groups] on AutoScalingGroups;
     DELETE_GROUP_TAGS = "DeleteTags" Freely [Groups] on AutoScalingGroups;
+    /// What it would tell is of use, and not needed.
+    DESCRIBE_INSTANCE_REFRESHES = "DescribeInstanceRefreshes" Never [Groups] on Anything;
+    ATTACH_TARGET_GROUPS = "AttachLoadBalancerTargetGroups" Freely [Groups] on AutoScalingGroups;
 }}
 
 operations! { S3: "s3" {
