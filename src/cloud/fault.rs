@@ -244,6 +244,18 @@ impl<T: Compute + ?Sized> Compute for Faulty<T> {
     ) -> Result<(), Error> {
         self.faults.through(Operation::CreateImage, || self.inner.carry_out(phase, request, image)).await
     }
+    async fn room_for(&self, launch: &Launch, more: u32) -> Result<(), Error> {
+        self.inner.room_for(launch, more).await
+    }
+    async fn begin_rollout(&self, fleet: &FleetId) -> Result<(), Error> {
+        self.inner.begin_rollout(fleet).await
+    }
+    async fn end_rollout(&self, fleet: &FleetId, last: Option<&Launch>) -> Result<(), Error> {
+        self.inner.end_rollout(fleet, last).await
+    }
+    fn keeps(&self, fleet: &FleetId) -> bool {
+        self.inner.keeps(fleet)
+    }
     async fn launch(&self, launch: &Launch) -> Result<Instance, Error> {
         self.faults.through(Operation::Launch, || self.inner.launch(launch)).await
     }

@@ -90,6 +90,15 @@ async fn keep_all(shared: Arc<Shared>, settings: Arc<Settings>) {
     }
 }
 
+/// Returns when something about the fleet's targets may have changed. One that has to be asked again and
+/// again for that is left alone until it is time to look.
+async fn changed(cloud: &Cloud, fleet: &FleetId, patience: Duration) -> Result<(), crate::cloud::Error> {
+    match cloud.balancer.pace() > BUSY_TICK {
+        true => Ok(tokio::time::sleep(patience).await),
+        false => cloud.balancer.changed(fleet, patience).await,
+    }
+}
+
 /// What a turn came to.
 enum Next {
     /// Look again at once.
@@ -145,7 +154,7 @@ impl One {
                         .map_or(SLOW_TICK, |left| left.min(SLOW_TICK));
                     let changed = async {
                         tokio::select! {
-                            changed = cloud.balancer.changed(&self.fleet, patience) => changed,
+                            changed = changed(&cloud, &self.fleet, patience) => changed,
                             ended = cloud.compute.ended(&running, patience) => ended,
                         }
                     };
@@ -167,7 +176,10 @@ impl One {
     async fn failed(&mut self, error: &Error, pause: &mut Duration) {
         self.listening = false;
         self.say(Some(format!("it cannot be kept alive: {error}; trying again")));
-        tokio::time::sleep(*pause).await;
+        // A cloud that is not to be looked at so often is not to be asked in vain so often either.
+        let pace = self.cloud().map_or(Duration::ZERO, |cloud| cloud.balancer.pace());
+        let least = if pace > BUSY_TICK { pace } else { Duration::ZERO };
+        tokio::time::sleep((*pause).max(least)).await;
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
@@ -254,7 +266,7 @@ impl One {
             }
             Move::Wait { until, .. } => {
                 self.whole = None;
-                let soon = observed.now.checked_add(BUSY_TICK).ok();
+                let soon = observed.now.checked_add(BUSY_TICK.max(cloud.balancer.pace())).ok();
                 let until = until.into_iter().chain(soon).min();
                 Ok(Next::Change { running: running(), until: earlier(until) })
             }

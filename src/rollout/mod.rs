@@ -29,10 +29,12 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Digest, InstanceId};
 
 mod blue_green;
+mod expected;
 mod keep;
 mod plan;
 mod words;
 
+pub use expected::{Expected, Pace, expected};
 pub use keep::{Kept, keep};
 pub use plan::plan;
 

@@ -186,6 +186,9 @@ pub struct AttemptState {
     pub end: Option<Result<Outcome, Failure>>,
 }
 
+/// The note of a step under way that says what it waits for; `null` when it goes on.
+pub const WAITING_FOR: &str = "waiting_for";
+
 #[derive(Debug, Clone)]
 pub struct StepState {
     pub name: String,

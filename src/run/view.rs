@@ -11,7 +11,7 @@ use super::decide::{Wait, WaitKind, Waits};
 use super::event::{Cause, Ending, Failure, Image, Shipment};
 use super::replay::Replay;
 use super::report::{Coverage, Report};
-use super::state::{AttemptState, Phase, RunState, StepPhase};
+use super::state::{AttemptState, Phase, RunState, StepPhase, WAITING_FOR};
 use crate::ids::{CommitSha, EnvironmentName, PipelineName, RunId, StageName};
 use crate::pipeline::model::{Kind, Stage};
 
@@ -333,6 +333,12 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
     }
 }
 
+/// What the step under way says that it waits for.
+fn awaited(attempt: &AttemptState) -> Option<String> {
+    let step = attempt.steps.last().filter(|step| step.phase == StepPhase::Running)?;
+    step.notes.get(WAITING_FOR)?.as_str().map(str::to_owned)
+}
+
 fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let (stage, stage_state) = state.stage(i);
     let wait = waits.of(state, i);
@@ -365,7 +371,7 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
         status,
         attempt: attempt.map_or(0, |_| state.attempt_number(i)),
         attempts: state.attempt_number(i),
-        waiting_for: wait.map(|wait| wait.reason.clone()),
+        waiting_for: wait.map(|wait| wait.reason.clone()).or_else(|| attempt.and_then(awaited)),
         cause: failure.map(|failure| failure.cause),
         reason,
         started_at: attempt.map(|attempt| attempt.started_at),

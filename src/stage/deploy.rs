@@ -12,21 +12,26 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Side};
+use super::shortage::Shortage;
+use super::tally::{Calls, Tally};
 use super::upload::failed;
-use super::{Afterwards, Attempt, Next, Stage, Step, Work};
-use crate::cloud::{Cloud, Clouds, Listener};
+use super::{Afterwards, Attempt, Next, Stage, Work};
+use crate::cloud::{Cloud, Clouds, Listener, hearing};
 use crate::config::{self, Promotion, Settings};
 use crate::ids::{FleetId, ImageId, InstanceId, Key, PipelineName};
 use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::Kind;
-use crate::rollout::{self, Desired, Direction, End, Move, Phase, Progress, Strategy, Traffic};
-use crate::run::decide::Stop;
+use crate::rollout::{self, Desired, Direction, End, Pace, Strategy, Traffic};
 use crate::run::event::{Failure, FleetEvent, Image, Outcome, Release, RolloutEnd};
+use crate::run::state::StepPhase;
 use crate::store::Store;
 
-/// How long a look at the fleet is put off when nothing wakes it: an instance may end without its
-/// balancer noticing.
-const SLOW_TICK: Duration = Duration::from_secs(1);
+mod turning;
+
+use turning::Rollout;
+
+/// What a rollout that cannot be found in the settings may take to stop.
+const NOTHING_TO_STOP: Duration = Duration::from_secs(1);
 
 /// The note of a step that says why the rollout turned back.
 const TURNED_BACK: &str = "turned_back";
@@ -46,12 +51,52 @@ struct Begun {
     /// `None` in what was recorded before there was a choice.
     #[serde(default)]
     strategy: Option<Strategy>,
+    /// What the balancer is configured to wait for, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timing: Option<Timing>,
+    #[serde(default, skip_serializing_if = "Calls::is_none")]
+    calls: Calls,
+}
+
+/// [`crate::cloud::Timing`], as it is recorded.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Timing {
+    in_service: Duration,
+    drain: Duration,
 }
 
 #[async_trait]
 impl Stage for Deploy {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+        let tally = Arc::new(Tally::default());
+        hearing::heard(tally.clone(), self.roll_out(attempt, &tally)).await
+    }
+
+    fn stop_bound(&self, work: &Work) -> Duration {
+        // The way back has a time of its own, whatever is left of the stage's: every batch may take its
+        // whole patience to come up and its whole drain time to go.
+        let Some(environment) = &work.stage().environment else { return NOTHING_TO_STOP };
+        let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
+        let Some((_, fleet)) = fleet_settings(&work.settings, &id) else { return NOTHING_TO_STOP };
+        let batches = match &fleet.strategy {
+            Strategy::Rolling(rolling) => fleet.size.div_ceil(rolling.batch.max(1)) + 1,
+            // All at once, and where a switch back is not enough all at once again.
+            Strategy::BlueGreen { .. } => 2,
+        };
+        // What the balancer waits for may be longer than what the settings speak of.
+        let begun = results(work).find_map(|result| serde_json::from_value::<Begun>(result.clone()).ok());
+        let timing = begun.and_then(|begun| begun.timing);
+        let longer =
+            |known: Duration, told: fn(&Timing) -> Duration| timing.as_ref().map_or(known, told).max(known);
+        let (up, drain) = (longer(fleet.patience, |t| t.in_service), longer(fleet.drain, |t| t.drain));
+        (up + drain + Duration::from_secs(30)).saturating_mul(batches)
+    }
+}
+
+impl Deploy {
+    async fn roll_out(&self, attempt: &mut Attempt, tally: &Tally) -> Result<Outcome, Failure> {
         let work = attempt.work.clone();
+        tally.recall(results(&work).flat_map(|result| [Some(result), result.get("calls")]).flatten());
         let (id, image, release) = self.admit(&work)?;
         let (listener, settings) = fleet_settings(&work.settings, &id).ok_or_else(|| no_fleet(&id))?;
         let recorded = load_fleet(self.store.as_ref(), &id).await.map_err(lost)?;
@@ -60,25 +105,44 @@ impl Stage for Deploy {
         let size = settings.size;
         let source =
             recorded.current.as_ref().map(|current| (current.image.clone(), current.release.clone()));
+        // Whom the cloud keeps, the keeper leaves alone.
+        let keeps = cloud.compute.keeps(&id);
+        let afterwards = if keeps { Afterwards::Nobody } else { work.afterwards };
         let mut begun: Begun = match attempt.next("Begin rollout").await? {
-            Next::Done(begun) => begun,
+            Next::Done(begun) => {
+                // Whoever began it may have been killed before it was heard.
+                fleet.begin_rollout().await?;
+                begun
+            }
             Next::Do(mut step) => {
+                tally.pass_to(step.hearer());
                 let from = source.as_ref().map_or("nothing".to_owned(), |(image, _)| image.name.clone());
                 step.say(&format!("{id} goes from {from} to {}, {size} instances", image.name));
-                let strategy = attended(&settings.strategy, work.afterwards);
+                let strategy = attended(&settings.strategy, afterwards);
                 if strategy != settings.strategy {
-                    step.say(
-                        "the old instances are not held after the switch, as nobody here would end them in \
-                         time: windlass serve does",
-                    );
+                    step.say(match keeps {
+                        true => {
+                            "the old instances are not held after the switch, as the cloud itself keeps this \
+                             fleet at its size"
+                        }
+                        false => {
+                            "the old instances are not held after the switch, as nobody here would end them \
+                             in time: windlass serve does"
+                        }
+                    });
                 }
-                let begun = step.heard(begin(&cloud, &mut fleet, &listener, source, strategy)).await;
-                attempt.finish(*step, begun).await?
+                let begun = begin(&cloud, &mut fleet, &listener, source, strategy).await;
+                if let Ok(Begun { timing: Some(timing), source, strategy: Some(strategy), .. }) = &begun {
+                    let pace = Pace { in_service: timing.in_service, drain: timing.drain };
+                    step.say(&rollout::expected(strategy, size, source.is_none(), pace).to_string());
+                }
+                let calls = tally.ends();
+                attempt.finish(*step, begun.map(|begun| Begun { calls, ..begun })).await?
             }
         };
         // Somebody else may have begun it than goes on with it now.
         let strategy = begun.strategy.as_ref().unwrap_or(&settings.strategy);
-        begun.strategy = Some(attended(strategy, work.afterwards));
+        begun.strategy = Some(attended(strategy, afterwards));
         let key = work.id.key();
         if recorded.rollout.as_ref().is_none_or(|rollout| rollout.key != key) {
             // Somebody may have found out about the image since the run was let in.
@@ -109,31 +173,41 @@ impl Stage for Deploy {
             healthy_at_start: begun.healthy,
             started_at: begun.at,
         };
-        let end = Rollout { fleet: &mut fleet, desired, step: None, said: String::new() }
-            .carry_out(attempt)
-            .await?;
+        let (end, step) = Rollout {
+            fleet: &mut fleet,
+            desired,
+            step: None,
+            said: String::new(),
+            pace: cloud.balancer.pace(),
+            shortage: Shortage::default(),
+            tally,
+        }
+        .carry_out(attempt)
+        .await?;
         if let (End::Completed, Some(event)) = (&end, held(&begun, &release, &key)) {
             attempt.record_fleet(&id, event).await?;
         }
-        self.conclude(attempt, &cloud, &id, &listener, &begun, &image, end).await
+        let closed = close(&cloud, &fleet, &listener, &begun, &image, &end).await;
+        let all = tally.all();
+        let told = (!all.is_none()).then(|| format!("the rollout took {all}"));
+        match step {
+            Some(mut step) => {
+                told.iter().for_each(|told| step.say(told));
+                let calls = tally.ends();
+                let recorded = closed.as_ref().map(|_| some(calls)).map_err(Clone::clone);
+                attempt.finish(step, recorded).await?;
+            }
+            None => told.iter().for_each(|told| attempt.add_to_last_log(told)),
+        }
+        let mut outputs = closed?;
+        if !all.is_none() {
+            outputs.push(("api_calls", all.total().to_string()));
+        }
+        conclude(attempt, &id, &begun, &image, end).await?;
+        let outputs = outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Outcome { outputs, ..Outcome::default() })
     }
 
-    fn stop_bound(&self, work: &Work) -> Duration {
-        // It has to take the fleet back to a safe state: every batch may take its whole patience to
-        // come up and its whole drain time to go.
-        let Some(environment) = &work.stage().environment else { return SLOW_TICK };
-        let id = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
-        let Some((_, fleet)) = fleet_settings(&work.settings, &id) else { return SLOW_TICK };
-        let batches = match &fleet.strategy {
-            Strategy::Rolling(rolling) => fleet.size.div_ceil(rolling.batch.max(1)) + 1,
-            // All at once, and where a switch back is not enough all at once again.
-            Strategy::BlueGreen { .. } => 2,
-        };
-        (fleet.patience + fleet.drain + Duration::from_secs(30)) * batches
-    }
-}
-
-impl Deploy {
     /// What is to run where, if the rules let it.
     fn admit(&self, work: &Work) -> Result<(FleetId, Image, Release), Failure> {
         let environment = work.stage().environment.as_ref();
@@ -158,54 +232,76 @@ impl Deploy {
         let release = Release { image: image.id.clone(), env: settings.env.clone() };
         Ok((id, image, release))
     }
+}
 
-    /// Records how the rollout ended, and says it.
-    #[expect(clippy::too_many_arguments, reason = "all that a rollout was about")]
-    async fn conclude(
-        &self,
-        attempt: &mut Attempt,
-        cloud: &Cloud,
-        id: &FleetId,
-        listener: &Listener,
-        begun: &Begun,
-        image: &Image,
-        end: End,
-    ) -> Result<Outcome, Failure> {
-        let key = attempt.work.id.key();
-        let (end, failure) = match end {
-            End::Completed => (RolloutEnd::Completed, None),
-            End::RolledBack { reason } => {
-                let state = match &begun.source {
-                    Some((source, _)) => format!("{id} is back on {}", source.name),
-                    None => format!("{id} has no instances, as before"),
-                };
-                let failure = Failure::task(format!("{} did not go in, {state}: {reason}", image.name));
-                (RolloutEnd::RolledBack { reason }, Some(failure))
-            }
-            End::Stranded { reason } => {
-                let failure = Failure::infrastructure(format!("{id} is not whole: {reason}"));
-                (RolloutEnd::Stranded { reason }, Some(failure))
-            }
-        };
-        if begun.source.is_none() && failure.is_some() {
-            cloud.balancer.remove_listener(id).await.map_err(failed)?;
+/// Gives the fleet back to the cloud, and finds out what there is to tell of a rollout that succeeded.
+async fn close(
+    cloud: &Cloud,
+    fleet: &Fleet<'_>,
+    listener: &Listener,
+    begun: &Begun,
+    image: &Image,
+    end: &End,
+) -> Result<Vec<(&'static str, String)>, Failure> {
+    let [target, source] = &fleet.sides;
+    let completed = *end == End::Completed;
+    fleet.end_rollout(if completed { target.as_ref() } else { source.as_ref() }).await?;
+    if !completed {
+        if begun.source.is_none() {
+            cloud.balancer.remove_listener(&listener.fleet).await.map_err(failed)?;
         }
-        attempt.record_fleet(id, FleetEvent::RolloutEnded { key, end }).await?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let after = cloud.compute.instances(id).await.map_err(failed)?;
-        let after = after.iter().filter(|instance| instance.image == image.id);
-        let join = |ids: Vec<String>| ids.join(",");
-        let outputs = [
-            ("url", cloud.balancer.url(listener).await.map_err(failed)?),
-            ("image", image.id.to_string()),
-            ("before", join(begun.before.iter().map(ToString::to_string).collect())),
-            ("after", join(after.map(|instance| instance.id.to_string()).collect())),
-        ];
-        let outputs = outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(Outcome { outputs, ..Outcome::default() })
+        return Ok(Vec::new());
     }
+    let after = cloud.compute.instances(&listener.fleet).await.map_err(failed)?;
+    let after = after.iter().filter(|instance| instance.image == image.id);
+    let join = |ids: Vec<String>| ids.join(",");
+    Ok(vec![
+        ("url", cloud.balancer.url(listener).await.map_err(failed)?),
+        ("image", image.id.to_string()),
+        ("before", join(begun.before.iter().map(ToString::to_string).collect())),
+        ("after", join(after.map(|instance| instance.id.to_string()).collect())),
+    ])
+}
+
+/// Records how the rollout ended; fails when that is not in the new image.
+async fn conclude(
+    attempt: &mut Attempt,
+    id: &FleetId,
+    begun: &Begun,
+    image: &Image,
+    end: End,
+) -> Result<(), Failure> {
+    let key = attempt.work.id.key();
+    let (end, failure) = match end {
+        End::Completed => (RolloutEnd::Completed, None),
+        End::RolledBack { reason } => {
+            let state = match &begun.source {
+                Some((source, _)) => format!("{id} is back on {}", source.name),
+                None => format!("{id} has no instances, as before"),
+            };
+            let failure = Failure::task(format!("{} did not go in, {state}: {reason}", image.name));
+            (RolloutEnd::RolledBack { reason }, Some(failure))
+        }
+        End::Stranded { reason } => {
+            let failure = Failure::infrastructure(format!("{id} is not whole: {reason}"));
+            (RolloutEnd::Stranded { reason }, Some(failure))
+        }
+    };
+    attempt.record_fleet(id, FleetEvent::RolloutEnded { key, end }).await?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// What the steps recorded that succeeded.
+fn results(work: &Work) -> impl Iterator<Item = &serde_json::Value> {
+    work.recorded.iter().filter_map(|step| match &step.phase {
+        StepPhase::Succeeded { result } => Some(result),
+        _ => None,
+    })
+}
+
+/// What a step records of its requests: nothing where there were none.
+fn some(calls: Calls) -> Option<Calls> {
+    (!calls.is_none()).then_some(calls)
 }
 
 /// Sees to the listener, and takes down what runs now.
@@ -216,7 +312,15 @@ async fn begin(
     source: Option<(Image, Release)>,
     strategy: Strategy,
 ) -> Result<Begun, Failure> {
+    fleet.begin_rollout().await?;
     cloud.balancer.put_listener(listener).await.map_err(failed)?;
+    let timing = match cloud.balancer.timing(&listener.fleet).await {
+        Ok(timing) => timing.map(|timing| Timing { in_service: timing.in_service, drain: timing.drain }),
+        Err(error) => {
+            hearing::say(&format!("how long it takes cannot be told: {error}"));
+            None
+        }
+    };
     let observed = fleet.observe().await?;
     let healthy = observed.members.iter().filter(|member| member.traffic == Traffic::Healthy).count();
     Ok(Begun {
@@ -225,117 +329,9 @@ async fn begin(
         before: observed.members.iter().map(|member| member.id.clone()).collect(),
         at: observed.now,
         strategy: Some(strategy),
+        timing,
+        calls: Calls::default(),
     })
-}
-
-/// A rollout under way.
-struct Rollout<'a, 'b> {
-    fleet: &'a mut Fleet<'b>,
-    desired: Desired,
-    step: Option<(String, Step)>,
-    /// What was said last, so that it is said once.
-    said: String,
-}
-
-impl Rollout<'_, '_> {
-    async fn carry_out(mut self, attempt: &mut Attempt) -> Result<End, Failure> {
-        if let Some(name) = attempt.pass_over_ended() {
-            let step = attempt.begin(&name).await?;
-            self.step = Some((name, step));
-        }
-        self.fleet.recall(&attempt.work.recorded);
-        loop {
-            let observed = self.fleet.observe().await?;
-            self.fleet.launch_again().await?;
-            if let (Some(stop), Direction::Forward) = (attempt.stop(), &self.desired.direction) {
-                let reason = match stop {
-                    Stop::Cancelled => "the run was cancelled",
-                    Stop::TimedOut => "the stage's timeout passed",
-                };
-                self.turn_back(attempt, reason.to_owned()).await?;
-            }
-            match rollout::plan(&observed, &self.desired) {
-                Move::Act { operations, progress } => {
-                    let step = step_for(&mut self.step, &self.desired, attempt, progress).await?;
-                    for operation in operations {
-                        self.fleet.carry_out(step, operation).await?;
-                    }
-                }
-                Move::Wait { reason, until, progress } => {
-                    let said = std::mem::replace(&mut self.said, reason.clone());
-                    let step = step_for(&mut self.step, &self.desired, attempt, progress).await?;
-                    if said != reason {
-                        step.say(&reason);
-                    }
-                    self.wait(attempt, observed.now, until).await?;
-                }
-                Move::TurnBack { reason } => self.turn_back(attempt, reason).await?,
-                Move::Done(end) => {
-                    if let Some((_, mut step)) = self.step.take() {
-                        step.say("the rollout is done");
-                        attempt.finish(step, Ok(())).await?;
-                    }
-                    return Ok(end);
-                }
-            }
-        }
-    }
-
-    /// Notes why, ends the batch, and goes the other way from now on.
-    async fn turn_back(&mut self, attempt: &mut Attempt, reason: String) -> Result<(), Failure> {
-        let mut step = match self.step.take() {
-            Some((_, step)) => step,
-            None => attempt.begin("Turn back").await?,
-        };
-        step.note(TURNED_BACK, &reason).await?;
-        // The step failed; the attempt goes on, to bring the fleet back.
-        let _: Result<(), Failure> = attempt.finish(step, Err(Failure::task(reason.clone()))).await;
-        self.desired.direction = Direction::Back { reason };
-        Ok(())
-    }
-
-    /// Waits until something about the fleet may have changed.
-    async fn wait(&self, attempt: &Attempt, now: Timestamp, until: Option<Timestamp>) -> Result<(), Failure> {
-        let patience = until
-            .map(|until| Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
-            .map_or(SLOW_TICK, |left| left.min(SLOW_TICK));
-        let mut stop = attempt.stop_signal();
-        let turned = matches!(self.desired.direction, Direction::Back { .. });
-        tokio::select! {
-            changed = self.fleet.changed(patience) => changed,
-            _ = super::attempt::stopping(&mut stop), if !turned => Ok(()),
-        }
-    }
-}
-
-/// The step of this batch, begun if another one was under way.
-async fn step_for<'s>(
-    slot: &'s mut Option<(String, Step)>,
-    desired: &Desired,
-    attempt: &mut Attempt,
-    progress: Progress,
-) -> Result<&'s mut Step, Failure> {
-    let forward = desired.direction == Direction::Forward;
-    let name = match progress.phase {
-        Phase::Batch if forward => format!("Swap batch {} of {}", progress.batch, progress.batches),
-        Phase::Batch => format!("Roll back batch {} of {}", progress.batch, progress.batches),
-        Phase::BringUp => format!("Bring up {} new instances", desired.size),
-        Phase::Switch if forward => "Switch".to_owned(),
-        Phase::Switch => "Switch back".to_owned(),
-        Phase::End => "End the old instances".to_owned(),
-    };
-    let current = match slot.take() {
-        Some((current, step)) if current == name => (current, step),
-        other => {
-            if let Some((_, mut step)) = other {
-                step.say("this batch is done");
-                attempt.finish(step, Ok(())).await?;
-            }
-            let step = attempt.begin(&name).await?;
-            (name, step)
-        }
-    };
-    Ok(&mut slot.insert(current).1)
 }
 
 /// The strategy as far as it can be carried out: what is held has to be ended by somebody.

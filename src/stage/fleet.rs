@@ -55,6 +55,14 @@ struct Intent {
     key: Key,
 }
 
+/// What came of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    Yes,
+    /// The cloud has no room for it at this moment, for this reason.
+    NoRoom(String),
+}
+
 /// The fleet that a rollout works on.
 pub struct Fleet<'a> {
     cloud: &'a Cloud,
@@ -68,6 +76,8 @@ pub struct Fleet<'a> {
     ended: BTreeSet<Key>,
     /// Keys that this process has asked the cloud to launch.
     asked: BTreeSet<Key>,
+    /// There was room for so many at once.
+    room: u32,
     /// As they were observed last.
     instances: BTreeMap<InstanceId, Instance>,
 }
@@ -83,7 +93,8 @@ impl<'a> Fleet<'a> {
         };
         let (intents, ended, asked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let instances = BTreeMap::new();
-        Self { cloud, id: id.clone(), tags, key, sides: [None, None], intents, ended, asked, instances }
+        let sides = [None, None];
+        Self { cloud, id: id.clone(), tags, key, sides, intents, ended, asked, room: 1, instances }
     }
 
     /// Recalls the launches that earlier steps of the attempt intended.
@@ -134,15 +145,38 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Keeps the cloud's own hands off it.
+    pub async fn begin_rollout(&self) -> Result<(), Failure> {
+        patiently(|| self.cloud.compute.begin_rollout(&self.id)).await
+    }
+
+    /// Gives it back to the cloud, which is to launch what runs on this side.
+    pub async fn end_rollout(&self, side: Option<&Side>) -> Result<(), Failure> {
+        let key = format!("{}.end", self.key).parse().unwrap_or_else(|_| self.key.clone());
+        let last = side.map(|side| {
+            let name = self.id.instance_name(&side.version, 0);
+            self.launch_of(&side.release, &name, &key)
+        });
+        patiently(|| self.cloud.compute.end_rollout(&self.id, last.as_ref())).await
+    }
+
     /// Returns when something about the fleet may have changed, at the latest after `patience`.
     pub async fn changed(&self, patience: Duration) -> Result<(), Failure> {
         patiently(|| self.cloud.balancer.changed(&self.id, patience)).await
     }
 
     /// Carries out one operation, and says so in the step's log.
-    pub async fn carry_out(&mut self, step: &mut Step, operation: Operation) -> Result<(), Failure> {
+    pub async fn carry_out(&mut self, step: &mut Step, operation: Operation) -> Result<Done, Failure> {
+        if let Operation::Launch { release, count } = &operation {
+            return self.launch(step, release, *count).await;
+        }
+        self.change(step, operation).await.map(|()| Done::Yes)
+    }
+
+    /// Carries out what needs no room.
+    async fn change(&mut self, step: &mut Step, operation: Operation) -> Result<(), Failure> {
         match operation {
-            Operation::Launch { release, count } => self.launch(step, &release, count).await,
+            Operation::Launch { .. } => Ok(()),
             Operation::Register { id } => {
                 let Some(instance) = self.instances.get(&id) else { return Ok(()) };
                 step.say(&format!("register {id} at {}", instance.address));
@@ -183,7 +217,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    async fn launch(&mut self, step: &mut Step, release: &Digest, count: u32) -> Result<(), Failure> {
+    async fn launch(&mut self, step: &mut Step, release: &Digest, count: u32) -> Result<Done, Failure> {
         let sides = self.sides.iter().flatten();
         let Some(side) = sides.into_iter().find(|side| side.release.id() == *release) else {
             return Err(Failure::infrastructure(
@@ -200,11 +234,21 @@ impl<'a> Fleet<'a> {
             step.note(LAUNCHES, &noted).await?;
         }
         intents.sort_unstable();
+        if let (true, Some(first)) = (count > self.room, intents.first()) {
+            let like = self.launch_of(&release_of, &self.id.instance_name(&version, first.n), &first.key);
+            match patiently(|| roomy(self.cloud.compute.room_for(&like, count))).await? {
+                Ok(()) => self.room = count,
+                Err(why) => return Ok(Done::NoRoom(why)),
+            }
+        }
         for intent in intents {
             let name = self.id.instance_name(&version, intent.n);
             let launch = self.launch_of(&release_of, &name, &intent.key);
             self.asked.insert(intent.key.clone());
-            let instance = patiently(|| self.cloud.compute.launch(&launch)).await?;
+            let instance = match patiently(|| roomy(self.cloud.compute.launch(&launch))).await? {
+                Ok(instance) => instance,
+                Err(why) => return Ok(Done::NoRoom(why)),
+            };
             if instance.state == InstanceState::Terminated {
                 // It came and went under this key: the next launch needs a new one.
                 self.ended.insert(intent.key);
@@ -213,7 +257,7 @@ impl<'a> Fleet<'a> {
             step.say(&format!("launch {} from {}, at {}", instance.id, launch.image, instance.address));
             self.instances.insert(instance.id.clone(), instance);
         }
-        Ok(())
+        Ok(Done::Yes)
     }
 
     /// The launches to ask for: first those that were intended and are not seen, under their old
@@ -287,6 +331,16 @@ pub async fn observe(
     };
     let observed = Observed { now, members: instances.values().map(member).collect() };
     Ok((instances, observed))
+}
+
+/// No room is an answer, not a failure: there may be some later.
+async fn roomy<T>(
+    asked: impl Future<Output = Result<T, cloud::Error>>,
+) -> Result<Result<T, String>, cloud::Error> {
+    match asked.await {
+        Err(cloud::Error::NoCapacity(why)) => Ok(Err(why)),
+        other => other.map(Ok),
+    }
 }
 
 /// Asks the cloud, and asks again when trying again may help.

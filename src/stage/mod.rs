@@ -28,6 +28,8 @@ pub mod fleet;
 mod reports;
 pub mod script;
 mod shell;
+mod shortage;
+mod tally;
 pub mod upload;
 mod workspace;
 
