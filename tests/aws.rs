@@ -23,3 +23,6 @@ mod kills;
 mod storms;
 #[path = "aws/story.rs"]
 mod story;
+
+#[path = "aws/groups.rs"]
+mod groups;

@@ -369,6 +369,8 @@ pub async fn down(
     // From here on nobody keeps it alive.
     let event = FleetEvent::DownStarted { actor: actor.clone() };
     store.append(vec![fleet_append(fleet, state.sequence, vec![(clock.now(), event)])]).await?;
+    // Nor does the cloud.
+    cloud.compute.begin_rollout(fleet).await.map_err(Error::Cloud)?;
     let targets = cloud.balancer.targets(fleet).await.map_err(Error::Cloud)?;
     let ids: Vec<InstanceId> = targets.into_iter().map(|target| target.id).collect();
     if !ids.is_empty() {
@@ -388,6 +390,7 @@ pub async fn down(
         ended.map_err(Error::Cloud)?;
     }
     say(format!("ended {} instances of {fleet}", instances.len()));
+    cloud.compute.end_rollout(fleet, None).await.map_err(Error::Cloud)?;
     cloud.balancer.remove_listener(fleet).await.map_err(Error::Cloud)?;
     let now = clock.now();
     let event = FleetEvent::Ended { actor };

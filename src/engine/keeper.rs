@@ -229,6 +229,7 @@ impl One {
         };
         let cloud = self.cloud()?;
         if cloud.compute.keeps(&self.fleet) {
+            self.give_back(&cloud, &state, &current).await?;
             self.say(None);
             return Ok(Next::Journal);
         }

@@ -278,7 +278,9 @@ fn meaning<E: ProvideErrorMetadata + std::error::Error + 'static>(
         }
         SdkError::ConstructionFailure(_) => Error::Failed(told),
         // Credentials are looked for before anything is sent.
-        SdkError::DispatchFailure(failure) if failure.is_other() && !failure.is_io() => Error::Denied(told),
+        SdkError::DispatchFailure(failure) if failure.is_other() && failure.as_other().is_none() => {
+            Error::Denied(told)
+        }
         _ => Error::Ambiguous(told),
     }
 }

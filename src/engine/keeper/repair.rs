@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::One;
-use crate::cloud::{self, Instance, InstanceState, Launch, Tags};
+use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Tags};
 use crate::engine::Error;
 use crate::ids::InstanceId;
 use crate::run::event::{FleetEvent, Relaunch};
@@ -64,6 +64,25 @@ impl One {
             return Ok(true);
         }
         self.launch(current, &launches).await.map(|()| true)
+    }
+
+    /// Gives a fleet back to the cloud that keeps it: whoever turned it over may have been killed before
+    /// he did. Nothing happens where he was not, or where a run holds the fleet, which may begin just now.
+    pub(super) async fn give_back(
+        &self,
+        cloud: &Cloud,
+        state: &FleetState,
+        current: &Deployed,
+    ) -> Result<(), Error> {
+        let acting = self.shared.fleet_lock(&self.fleet);
+        let _acting = acting.lock().await;
+        if state.holder.is_some() || self.load().await?.sequence != state.sequence {
+            return Ok(());
+        }
+        let key = format!("{}.keep.{}", self.fleet, state.sequence).parse();
+        let key = key.map_err(|error| Error::Settings(format!("{error}")))?;
+        let last = self.launch_of(current, &Relaunch { n: 0, key });
+        cloud.compute.end_rollout(&self.fleet, Some(&last)).await.map_err(Error::Cloud)
     }
 
     async fn launch(&mut self, current: &Deployed, launches: &[Relaunch]) -> Result<(), Error> {

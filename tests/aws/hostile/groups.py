@@ -9,6 +9,11 @@ from moto.autoscaling.models import (
     TerminateInstanceActivity,
 )
 
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.responses import ActionResult
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.utils import parse_user_data
+
 from faults import Refused
 
 HERE = ("Pending", "InService")
@@ -63,6 +68,11 @@ class Groups:
             return groups.versions.get(state.instance.id) or group_template(state)
 
         group_template = InstanceState.launch_template.fget
+        # moto reads only the first version's.
+        LaunchTemplateVersion.user_data = property(lambda version: parse_user_data(version.data.get("UserData")))
+        AutoScalingResponse.describe_instance_refreshes = lambda asked: ActionResult(
+            {"InstanceRefreshes": groups.refreshes(asked._get_param("AutoScalingGroupName"))}
+        )
         FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
         AutoScalingBackend.set_desired_capacity = checked
         AutoScalingBackend.terminate_instance = terminate_instance
@@ -70,6 +80,12 @@ class Groups:
         AutoScalingBackend.notify_terminate_instances = lambda backend, ids: None
         AutoScalingBackend.update_attached_target_groups = lambda backend, name: None
         InstanceState.launch_template = property(launch_template)
+
+    def refreshes(self, name):
+        """moto has none. One is under way where a tag of the group says so."""
+        group = self.backend.autoscaling_groups.get(name)
+        statuses = [tag["Value"] for tag in group.tags if tag["Key"] == "test:refresh"] if group else []
+        return [{"AutoScalingGroupName": name, "InstanceRefreshId": "1", "Status": status} for status in statuses]
 
     def member(self, id):
         for group in self.backend.autoscaling_groups.values():
