@@ -1,5 +1,5 @@
-//! What every cloud must do, as suites that run against an implementation: [`compute`],
-//! [`balancer`] and [`objects`]. Each takes a function that makes a fresh, empty one, and panics at
+//! What every cloud must do, as suites that run against an implementation: [`compute`] (and of it
+//! [`images`] alone), [`balancer`] and [`objects`]. Each takes a function that makes a fresh, empty one, and panics at
 //! the first promise that is broken, with the promise in the message.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ mod computing;
 mod storing;
 
 pub use balancing::balancer;
-pub use computing::compute;
+pub use computing::{Ground, compute, images};
 pub use storing::objects;
 
 /// How long an implementation may take for what it promises to do by itself.

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::*;
-use crate::ids::{Digest, FleetId, ImageId, InstanceId};
+use crate::ids::{Digest, FleetId, ImageId, InstanceId, PipelineName};
 
 /// One call of the contracts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,6 +229,18 @@ impl<T: Compute + ?Sized> Compute for Faulty<T> {
     }
     async fn certify_image(&self, id: &ImageId) -> Result<(), Error> {
         self.faults.through(Operation::CertifyImage, || self.inner.certify_image(id)).await
+    }
+    async fn find_base(&self, base: &Base) -> Result<ImageId, Error> {
+        self.inner.find_base(base).await
+    }
+    async fn certified_images(&self, service: &PipelineName) -> Result<Vec<ImageRecord>, Error> {
+        self.inner.certified_images(service).await
+    }
+    async fn provisioned(&self, request: &BuildRequest, image: &ImageRequest) -> Result<(), Error> {
+        self.inner.provisioned(request, image).await
+    }
+    async fn abandon(&self, request: &BuildRequest, image: &ImageRequest) -> Result<(), Error> {
+        self.inner.abandon(request, image).await
     }
     async fn launch_builder(&self, request: &BuildRequest, image: &ImageRequest) -> Result<Builder, Error> {
         self.faults.through(Operation::LaunchBuilder, || self.inner.launch_builder(request, image)).await

@@ -242,7 +242,14 @@ pub trait Compute: Send + Sync {
     async fn certify_image(&self, id: &ImageId) -> Result<(), Error>;
     /// The image that is meant by `base`.
     async fn find_base(&self, base: &Base) -> Result<ImageId, Error> {
-        Err(Error::Denied(format!("{base:?} is no base here: base.directory names one")))
+        let named = match base {
+            Base::Id(id) => id,
+            Base::Newest { name, .. } => name,
+        };
+        Err(Error::Denied(format!(
+            "{named} is a machine image, and there are none of them here: base: {{ directory: base/ }} names a \
+             directory of the commit"
+        )))
     }
     /// Finished images of the service that may know more than the journal does, certified ones, newest
     /// first. None where nobody else makes images.

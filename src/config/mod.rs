@@ -222,6 +222,17 @@ impl Settings {
             settings: file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             environments: environments.collect(),
             secrets: self.secrets.keys().cloned().collect(),
+            machines: self.aws.as_ref().map(|(_, builder)| pipeline::Machines {
+                builder: builder.is_some(),
+                except: self.local_services(),
+            }),
         }
+    }
+
+    /// The services that are in the local cloud whatever else the settings know.
+    fn local_services(&self) -> BTreeSet<PipelineName> {
+        let fleets = self.environments.values().flat_map(|environment| &environment.fleets);
+        let local = fleets.filter(|(_, fleet)| matches!(fleet.place, Place::Local));
+        local.map(|(service, _)| service.clone()).collect()
     }
 }

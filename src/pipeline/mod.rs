@@ -29,7 +29,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Place, STAGES_LIMIT, Surroundings};
+pub use check::{Machines, Place, STAGES_LIMIT, Surroundings};
 pub use edit::{WithEdit, read_edited};
 pub use problem::{Problem, Problems, Severity};
 pub use rollback::rollback;

@@ -24,8 +24,12 @@ use crate::ids::{ArtifactName, Digest, FleetId, ImageId};
 use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::{self, Base, Kind, Shell as Interpreter};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
+use crate::run::state::StepPhase;
 use crate::runner;
 use crate::store::Store;
+
+/// How long ending a builder somewhere else may take.
+const GIVE_UP: Duration = Duration::from_secs(60);
 
 pub struct Bake {
     pub workspaces: Workspaces,
@@ -74,24 +78,90 @@ impl Recipe {
 #[async_trait]
 impl Stage for Bake {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
-        let done = self.carry_out(attempt).await;
-        if done.is_err() {
+        let mut begun = None;
+        let done = match self.failed_before(attempt)? {
+            Some((failure, before)) => {
+                begun = before;
+                Err(failure)
+            }
+            None => self.carry_out(attempt, &mut begun).await,
+        };
+        if let Err(failure) = &done {
             end_left_over(&self.runner, attempt).await;
+            if let Some((request, image)) = begun {
+                self.give_up(attempt, failure, &request, &image).await?;
+            }
         }
         done
     }
 
-    fn stop_bound(&self, _work: &Work) -> Duration {
-        STOP_BOUND
+    fn stop_bound(&self, work: &Work) -> Duration {
+        match work.settings.cloud_of(&work.id.run.pipeline) {
+            cloud::Setup::Local => STOP_BOUND,
+            cloud::Setup::Aws(_) => STOP_BOUND + GIVE_UP,
+        }
     }
 }
 
 impl Bake {
-    async fn carry_out(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
+    /// How the attempt failed already, where an earlier process was ended before all of that was written:
+    /// nothing is begun again then. And what it was making.
+    fn failed_before(
+        &self,
+        attempt: &Attempt,
+    ) -> Result<Option<(Failure, Option<(BuildRequest, ImageRequest)>)>, Failure> {
+        let work = &attempt.work;
+        let failed = work.recorded.iter().find_map(|step| match &step.phase {
+            StepPhase::Failed(failure) => Some(failure.clone()),
+            _ => None,
+        });
+        let Some(failure) = failed else { return Ok(None) };
+        let recipe = work.recorded.first().and_then(|step| match &step.phase {
+            StepPhase::Succeeded { result } => serde_json::from_value::<Recipe>(result.clone()).ok(),
+            _ => None,
+        });
+        let Some(recipe) = recipe else { return Ok(Some((failure, None))) };
+        let bake = of(work)?;
+        let artifacts = chosen(work, bake)?;
+        let request = self.request(work, bake, &recipe, &artifacts)?;
+        Ok(Some((failure, Some((request, image_request(work, bake, &recipe))))))
+    }
+
+    /// Ends a builder that came to nothing, where that is a machine of its own.
+    async fn give_up(
+        &self,
+        attempt: &mut Attempt,
+        failure: &Failure,
+        request: &BuildRequest,
+        image: &ImageRequest,
+    ) -> Result<(), Failure> {
         let work = attempt.work.clone();
-        let Kind::Bake(bake) = &work.stage().kind else {
-            return Err(Failure::infrastructure("a bake stage without a bake; this is a defect"));
-        };
+        let compute = work.cloud(self.clouds.as_ref())?.compute;
+        if !compute.phases().contains(&Phase::End) {
+            return Ok(());
+        }
+        // A step that was under way and that nobody came to any more.
+        if let Some(name) = attempt.pass_over_ended()
+            && name != Phase::End.title()
+        {
+            let step = attempt.begin(&name).await?;
+            let _: Result<(), Failure> = attempt.finish(step, Err(failure.clone())).await;
+        }
+        if let Next::Do(step) = attempt.next::<()>(Phase::End.title()).await? {
+            let ended = step.heard(compute.abandon(request, image)).await.map_err(failed);
+            // What counts is why the attempt failed, not this; the step says it.
+            let _: Result<(), Failure> = attempt.finish(*step, ended).await;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        attempt: &mut Attempt,
+        begun: &mut Option<(BuildRequest, ImageRequest)>,
+    ) -> Result<Outcome, Failure> {
+        let work = attempt.work.clone();
+        let bake = of(&work)?;
         let compute = work.cloud(self.clouds.as_ref())?.compute;
         let artifacts = chosen(&work, bake)?;
         let recipe: Recipe = match attempt.next("Resolve parent").await? {
@@ -111,19 +181,14 @@ impl Bake {
         }
         attempt.check_stop()?;
         let request = self.request(&work, bake, &recipe, &artifacts)?;
-        let image = ImageRequest {
-            name: format!("{}-{}", work.id.run.pipeline, work.version),
-            key: recipe.key.clone(),
-            parent: recipe.parent.clone(),
-            commit: work.origin.commit.as_ref().map(|commit| commit.sha.clone()),
-            start: bake.start.clone(),
-        };
+        let image = image_request(&work, bake, &recipe);
+        *begun = Some((request.clone(), image.clone()));
         // Where provisioning happens: here in this directory, or on the builder.
         let place: Option<PathBuf> = match attempt.next("Launch builder").await? {
             Next::Done(place) => place,
             Next::Do(mut step) => {
                 let launched = self.launch(compute.as_ref(), &work, &recipe, &artifacts, &request, &image);
-                let place = step.heard(launched).await;
+                let place = attempt.unless_stopped(step.heard(launched)).await;
                 if let Ok(Some(directory)) = &place {
                     step.say(&format!("provisioning in {}", directory.display()));
                 }
@@ -167,7 +232,13 @@ impl Bake {
                     compute.carry_out(phase, request, image).await?;
                     compute.find_image(&image.key).await
                 };
-                let made = step.heard(done).await.map(|made| made.map(as_recorded)).map_err(failed);
+                let done = async { step.heard(done).await.map_err(failed) };
+                let made = match phase {
+                    // The longest of them, and there is nothing to lose.
+                    Phase::Stop | Phase::Await => attempt.unless_stopped(done).await,
+                    Phase::Create | Phase::Describe | Phase::End => done.await,
+                };
+                let made = made.map(|made| made.map(as_recorded));
                 if let Ok(Some(image)) = &made {
                     step.say(&format!("{} is {}", image.name, image.id));
                 }
@@ -205,7 +276,7 @@ impl Bake {
         bake: &model::Bake,
         artifacts: &[Artifact],
     ) -> Result<Recipe, Failure> {
-        let parent = self.parent(work, bake).await?;
+        let parent = self.parent(compute, work, bake).await?;
         let base = match (&parent, &bake.base) {
             (None, Some(Base::Directory(path))) => Some(path.clone()),
             _ => None,
@@ -214,6 +285,9 @@ impl Bake {
             (None, Some(base)) => Some(compute.find_base(&base).await.map_err(failed)?),
             _ => None,
         };
+        if let Some(machine) = &machine {
+            allowed(self.store.as_ref(), &work.id.run.pipeline, machine).await?;
+        }
         let scratch = self.workspaces.at(&work.id).tmp();
         make(&scratch)?;
         let source = scratch.join("source");
@@ -237,26 +311,38 @@ impl Bake {
         Ok(Recipe { parent, base, machine, files, key, found })
     }
 
-    /// The image that the service's fleet there last completed a rollout to. A replay builds upon what
-    /// the stage built upon before, so that the same image comes of the same inputs.
-    async fn parent(&self, work: &Work, bake: &model::Bake) -> Result<Option<ImageId>, Failure> {
+    /// The image that the service's fleet there last completed a rollout to; where the journal does not
+    /// know of any, the newest that the cloud knows as certified. A replay builds upon what the stage
+    /// built upon before, so that the same image comes of the same inputs.
+    async fn parent(
+        &self,
+        compute: &dyn Compute,
+        work: &Work,
+        bake: &model::Bake,
+    ) -> Result<Option<ImageId>, Failure> {
         let Some(environment) = &bake.from else { return Ok(None) };
+        let (store, service) = (self.store.as_ref(), &work.id.run.pipeline);
         if let Some(before) = &work.baked {
             if let Some(parent) = &before.parent {
-                allowed(self.store.as_ref(), &work.id.run.pipeline, parent).await?;
+                allowed(store, service, parent).await?;
             }
             return Ok(before.parent.clone());
         }
-        let fleet = FleetId::new(work.id.run.pipeline.clone(), environment.clone());
-        let fleet = load_fleet(self.store.as_ref(), &fleet)
-            .await
-            .map_err(|error| Failure::infrastructure(error.to_string()))?;
-        let Some(image) = fleet.current.map(|current| current.image.id) else { return Ok(None) };
-        // Nothing is built upon it: then the base is as good a beginning as it was the first time.
-        let quarantined = quarantine(self.store.as_ref(), &work.id.run.pipeline, &image)
-            .await
-            .map_err(|error| Failure::infrastructure(error.to_string()))?;
-        Ok(Some(image).filter(|_| quarantined.is_none()))
+        let lost = |error: crate::store::Error| Failure::infrastructure(error.to_string());
+        let fleet = FleetId::new(service.clone(), environment.clone());
+        let fleet = load_fleet(store, &fleet).await.map_err(lost)?;
+        // Nothing is built upon an image in quarantine: then what comes next is as good a beginning as
+        // it was the first time.
+        if let Some(image) = fleet.current.map(|current| current.image.id) {
+            let quarantined = quarantine(store, service, &image).await.map_err(lost)?;
+            return Ok(Some(image).filter(|_| quarantined.is_none()));
+        }
+        for image in compute.certified_images(service).await.map_err(failed)? {
+            if quarantine(store, service, &image.id).await.map_err(lost)?.is_none() {
+                return Ok(Some(image.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Launches the builder, and answers where the provision commands run.
@@ -352,14 +438,34 @@ impl Bake {
 /// What a builder that is another machine tells its commands.
 fn builder_environment(work: &Work) -> std::collections::BTreeMap<String, String> {
     let commit = work.origin.commit.as_ref();
-    let known = [
-        ("WINDLASS_RUN", Some(work.id.run.to_string())),
-        ("WINDLASS_VERSION", Some(work.version.clone())),
-        ("WINDLASS_COMMIT", commit.map(|commit| commit.sha.to_string())),
-        ("WINDLASS_STAGE", Some(work.id.stage.to_string())),
-        ("WINDLASS_ATTEMPT", Some(work.id.attempt.to_string())),
+    let mut env = work.inputs.env.clone();
+    let ours = [
+        ("WINDLASS_RUN", work.id.run.to_string()),
+        ("WINDLASS_VERSION", work.version.clone()),
+        ("WINDLASS_COMMIT", commit.map(|commit| commit.sha.to_string()).unwrap_or_default()),
+        ("WINDLASS_BRANCH", commit.map(|commit| commit.branch.clone()).unwrap_or_default()),
+        ("WINDLASS_STAGE", work.id.stage.to_string()),
+        ("WINDLASS_ATTEMPT", work.id.attempt.to_string()),
     ];
-    known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    env
+}
+
+fn of(work: &Work) -> Result<&model::Bake, Failure> {
+    match &work.stage().kind {
+        Kind::Bake(bake) => Ok(bake),
+        _ => Err(Failure::infrastructure("a bake stage without a bake; this is a defect")),
+    }
+}
+
+fn image_request(work: &Work, bake: &model::Bake, recipe: &Recipe) -> ImageRequest {
+    ImageRequest {
+        name: format!("{}-{}", work.id.run.pipeline, work.version),
+        key: recipe.key.clone(),
+        parent: recipe.parent.clone(),
+        commit: work.origin.commit.as_ref().map(|commit| commit.sha.clone()),
+        start: bake.start.clone(),
+    }
 }
 
 /// A base that only the cloud knows.

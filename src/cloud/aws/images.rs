@@ -71,7 +71,9 @@ const OURS: Option<&str> = Some("self");
 
 /// All images with that key, whatever became of them.
 async fn of_key(aws: &Aws, key: &Digest) -> Result<Vec<Image>, Error> {
-    search(aws, OURS, vec![by_tag(tags::IMAGE, key.as_str())]).await
+    let mut images = search(aws, OURS, vec![by_tag(tags::IMAGE, key.as_str())]).await?;
+    images.retain(|image| image.state() != Some(&ImageState::Deregistered));
+    Ok(images)
 }
 
 /// The image with that key, if it is made or being made.

@@ -193,3 +193,6 @@ fn unit(service: &PipelineName, start: &str) -> String {
          WantedBy=multi-user.target\n"
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -9,7 +10,7 @@ use futures_util::future::join_all;
 use super::{PATIENCE, eventually};
 use crate::cloud::{
     BuildRequest, Compute, Error, ImageRecord, ImageRequest, Instance, InstanceState, Launch, Parent,
-    Provisioning, Tags,
+    Provision, Provisioning, Tags,
 };
 use crate::ids::{Digest, FleetId, InstanceId, RunId};
 
@@ -19,16 +20,42 @@ const SERVICE: &str = "exec sleep 3600";
 /// Every promise of [`Compute`]. `make` makes an empty one; `scratch` is a directory for what images
 /// are made of.
 pub async fn compute<C: Compute>(scratch: &Path, make: impl AsyncFn() -> C) {
-    let suite = Suite { compute: make().await, scratch: scratch.to_owned() };
+    let ground = Ground { cloud: "the local cloud", scratch, from: Parent::Empty };
+    let suite = Suite::new(&ground, make().await);
     suite.images().await;
     suite.builds().await;
     suite.instances().await;
     suite.ends().await;
+    told(&ground, "images, builds and instances");
+}
+
+/// The promises of [`Compute`] about images and how they are made.
+pub async fn images<C: Compute>(ground: &Ground<'_>, make: impl AsyncFn() -> C) {
+    let suite = Suite::new(ground, make().await);
+    suite.images().await;
+    suite.builds().await;
+    told(ground, "images and builds");
+}
+
+/// Where a suite runs.
+#[derive(Debug, Clone)]
+pub struct Ground<'a> {
+    /// For people.
+    pub cloud: &'a str,
+    /// A directory for what images are made of.
+    pub scratch: &'a Path,
+    /// What the first image starts from.
+    pub from: Parent,
+}
+
+fn told(ground: &Ground<'_>, what: &str) {
+    println!("conformance: {}: {what}: every promise is kept", ground.cloud);
 }
 
 struct Suite<C> {
     compute: C,
     scratch: PathBuf,
+    from: Parent,
 }
 
 fn tags(key: &str) -> Tags {
@@ -40,6 +67,16 @@ fn tags(key: &str) -> Tags {
     }
 }
 
+fn commands(run: &[&str]) -> Vec<Provision> {
+    let named = (1..).zip(run);
+    let command = |(n, run): (u32, &&str)| Provision {
+        name: format!("command {n}"),
+        run: (*run).to_owned(),
+        bash: false,
+    };
+    named.map(command).collect()
+}
+
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("the suite uses legal names")
 }
@@ -49,6 +86,10 @@ fn fleet(environment: &str) -> FleetId {
 }
 
 impl<C: Compute> Suite<C> {
+    fn new(ground: &Ground<'_>, compute: C) -> Self {
+        Self { compute, scratch: ground.scratch.to_owned(), from: ground.from.clone() }
+    }
+
     fn content(&self, directory: &str, file: &str, text: &str) -> PathBuf {
         let directory = self.scratch.join(directory);
         let path = directory.join(file);
@@ -60,7 +101,7 @@ impl<C: Compute> Suite<C> {
     fn build(&self, key: &str, contents: Vec<PathBuf>) -> BuildRequest {
         BuildRequest {
             key: name(key),
-            parent: Parent::Empty,
+            parent: self.from.clone(),
             contents,
             files: Vec::new(),
             provision: Vec::new(),
@@ -79,11 +120,28 @@ impl<C: Compute> Suite<C> {
         }
     }
 
+    /// Launches the builder and runs its commands, wherever that is.
+    async fn provision(&self, build: &BuildRequest, image: &ImageRequest) -> Result<(), Error> {
+        let builder = self.compute.launch_builder(build, image).await?;
+        let Provisioning::Here { directory } = builder.provisioning else {
+            return self.compute.provisioned(build, image).await;
+        };
+        for command in &build.provision {
+            let done = Command::new("sh").args(["-ec", &command.run]).current_dir(&directory).status();
+            let done = done.expect("a shell starts");
+            if !done.success() {
+                let (message, exit_code) = (command.name.clone(), done.code());
+                return Err(Error::Provision { message, exit_code });
+            }
+        }
+        Ok(())
+    }
+
     /// An image that starts with this command.
     async fn baked(&self, key: &str, start: &str) -> ImageRecord {
         let build = self.build(key, vec![self.content("service", "file", "content")]);
         let image = self.image_request(key, start);
-        self.compute.launch_builder(&build, &image).await.expect("a builder is launched");
+        self.provision(&build, &image).await.expect("a builder is launched");
         self.compute.create_image(&build, &image).await.expect("an image is created")
     }
 
@@ -100,7 +158,7 @@ impl<C: Compute> Suite<C> {
         let request = self.image_request("first", SERVICE);
         let missing = self.compute.create_image(&build, &request).await;
         assert!(matches!(missing, Err(Error::NotFound(_))), "without a builder there is no image");
-        self.compute.launch_builder(&build, &request).await.expect("a builder is launched");
+        self.provision(&build, &request).await.expect("a builder is launched and provisioned");
         assert_eq!(self.compute.find_image(&key).await.expect("it is looked for"), None, "a half image");
 
         let image = self.compute.create_image(&build, &request).await.expect("an image is created");
@@ -122,33 +180,39 @@ impl<C: Compute> Suite<C> {
         let contents = vec![self.content("two", "shared/one", "1"), self.content("three", "shared/two", "2")];
         let mut build = self.build("second", contents);
         build.files = vec![("deploy/setup".to_owned(), self.content("deploy", "setup", "x").join("setup"))];
+        build.provision = commands(&[
+            "test -e shared/one; test -e shared/two; test -e deploy/setup",
+            "test ! -e half-done; touch provisioned",
+        ]);
         let request = self.image_request("second", SERVICE);
         let builder = self.compute.launch_builder(&build, &request).await.expect("a builder is launched");
-        let Provisioning::Here { directory } = builder.provisioning else { panic!("it provisions here") };
-        for file in ["shared/one", "shared/two", "deploy/setup"] {
-            assert!(directory.join(file).exists(), "{file} is at hand while provisioning");
+        if let Provisioning::Here { directory } = builder.provisioning {
+            // The next command fails unless a build starts afresh.
+            std::fs::write(directory.join("half-done"), "x").expect("provisioning writes");
         }
-        std::fs::write(directory.join("half-done"), "x").expect("provisioning writes");
-
-        let builder = self.compute.launch_builder(&build, &request).await.expect("the build starts again");
-        let Provisioning::Here { directory } = builder.provisioning else { panic!("it provisions here") };
-        assert!(!directory.join("half-done").exists(), "a build starts afresh");
-        std::fs::write(directory.join("provisioned"), "x").expect("provisioning writes");
+        self.provision(&build, &request).await.expect("all of it is at hand while provisioning");
         let parent = self.compute.create_image(&build, &request).await.expect("an image is created");
 
-        let child = BuildRequest {
-            parent: Parent::Image(parent.id.clone()),
-            ..self.build("child", vec![self.content("four", "app", "4")])
-        };
+        let mut child = self.build("child", vec![self.content("four", "app", "4")]);
+        child.parent = Parent::Image(parent.id.clone());
+        child.provision =
+            commands(&["test -e app", "test ! -e shared; test ! -e provisioned; test ! -e deploy"]);
         let request =
             ImageRequest { parent: Some(parent.id.clone()), ..self.image_request("child", SERVICE) };
-        let builder =
-            self.compute.launch_builder(&child, &request).await.expect("a builder of a parent is launched");
-        let Provisioning::Here { directory } = builder.provisioning else { panic!("it provisions here") };
-        assert!(directory.join("app").exists());
-        assert!(!directory.join("shared").exists(), "the app directory of the parent is emptied");
+        self.provision(&child, &request).await.expect("the app directory of the parent is emptied");
         let image = self.compute.create_image(&child, &request).await.expect("an image is created");
         assert_eq!(image.parent, Some(parent.id));
+
+        let mut broken = self.build("broken-build", vec![self.content("five", "app", "5")]);
+        broken.provision = commands(&["true", "exit 7", "touch never"]);
+        let request = self.image_request("broken-build", SERVICE);
+        let failed = self.provision(&broken, &request).await;
+        let told = matches!(&failed, Err(Error::Provision { message, exit_code: Some(7) }) if message.contains("command 2"));
+        assert!(told, "a command that fails is told, and its exit code: {failed:?}");
+        for _ in 0..2 {
+            self.compute.abandon(&broken, &request).await.expect("a build that failed is given up");
+        }
+        assert_eq!(self.compute.find_image(&request.key).await.expect("it is looked for"), None);
 
         let contents = vec![self.content("left", "app", "1"), self.content("right", "app", "1")];
         let request = self.image_request("conflict", SERVICE);

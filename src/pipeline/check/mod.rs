@@ -30,6 +30,17 @@ pub struct Surroundings {
     pub environments: BTreeMap<EnvironmentName, Place>,
     /// The names of the secrets.
     pub secrets: BTreeSet<String>,
+    /// Where images are machine images. `None`: nowhere.
+    pub machines: Option<Machines>,
+}
+
+/// A cloud whose images are machine images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machines {
+    /// Whether it is said what machine they are made on.
+    pub builder: bool,
+    /// The services that are elsewhere.
+    pub except: BTreeSet<PipelineName>,
 }
 
 /// An environment, as pipelines see it.

@@ -3,7 +3,7 @@
 use crate::ids::PipelineName;
 
 use super::super::problem::Problem;
-use super::super::spec::{Kind, Text};
+use super::super::spec::{Bake, Kind, Text};
 use super::{Check, Surroundings};
 
 impl<'a> Check<'a> {
@@ -18,6 +18,9 @@ impl<'a> Check<'a> {
                 && let Some(from) = &bake.from
             {
                 self.environment(from, service.as_ref(), surroundings);
+            }
+            if let (Some(Kind::Bake(bake)), Some(service)) = (&stage.kind, &service) {
+                self.bakes(place, bake, service, surroundings);
             }
             for secret in &stage.secrets {
                 self.secret(secret, surroundings);
@@ -53,6 +56,51 @@ impl<'a> Check<'a> {
             let message = format!("the environment {:?} has no fleet for {service}", named.text);
             let settings = &surroundings.settings;
             self.error(at, message).help(format!("add `fleets: {{ {service}: … }}` to it in {settings}"));
+        }
+    }
+
+    /// What an image starts from has to be something that the service's cloud knows.
+    fn bakes(
+        &mut self,
+        place: usize,
+        bake: &'a Bake<'a>,
+        service: &PipelineName,
+        surroundings: &Surroundings,
+    ) {
+        let at = self.stage(place).name.at.clone();
+        let machines = surroundings.machines.as_ref().filter(|machines| !machines.except.contains(service));
+        let base = bake.base.as_ref();
+        let Some(machines) = machines else {
+            if let Some(base) = base.filter(|base| base.directory.is_none()) {
+                self.error(base.at.clone(), "a machine image is no base in the local cloud")
+                    .help("base: { directory: base/ } names a directory of the commit");
+            }
+            return;
+        };
+        if !machines.builder {
+            let message = format!("{} does not say on what machine images are made", surroundings.settings);
+            self.error(at.clone(), message)
+                .help("clouds: { aws: { builder: { type: t3.small, subnet: subnet-1 } } }");
+        }
+        const BASE: &str =
+            "base: { ami: ami-0abc }, or base: { name: \"debian-12-*\", owner: \"136693071363\" }";
+        match base {
+            Some(base) if base.directory.is_some() => {
+                self.error(
+                    base.at.clone(),
+                    "a directory is no base on AWS: images there start from a machine image",
+                )
+                .help(BASE);
+            }
+            None if bake.from.is_none() => {
+                self.error(at, "there is nothing that this image could start from").help(BASE);
+            }
+            None => {
+                self.problems
+                    .warning(at, "there is nothing to start from before the first image is certified")
+                    .help(BASE);
+            }
+            Some(_) => {}
         }
     }
 
