@@ -26,3 +26,6 @@ mod story;
 
 #[path = "aws/groups.rs"]
 mod groups;
+
+#[path = "aws/targets.rs"]
+mod targets;

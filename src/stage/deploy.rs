@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{Fleet, Side};
+use super::fleet::{Fleet, Side, version_of};
 use super::shortage::Shortage;
 use super::tally::{Calls, Tally};
 use super::upload::failed;
+use super::version::Versions;
 use super::{Afterwards, Attempt, Next, Stage, Work};
 use crate::cloud::{Cloud, Clouds, Listener, hearing};
 use crate::config::{self, Promotion, Settings};
@@ -163,6 +164,10 @@ impl Deploy {
             Some(Side::target(&image, &release)),
             begun.source.as_ref().map(|(image, release)| Side::source(image, release)),
         ];
+        fleet.versions = settings.version.as_ref().map(|path| {
+            let timeout = settings.health.timeout;
+            Versions::new(path, version_of(&image), release.id(), begun.at, timeout)
+        });
         let desired = Desired {
             target: release.id(),
             source: begun.source.as_ref().map(|(_, release)| release.id()),

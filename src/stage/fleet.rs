@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::upload::failed;
+use super::version::Versions;
 use super::{Step, Work};
 use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Role, Tags, Target, TargetState};
 use crate::ids::{Digest, FleetId, InstanceId, Key};
@@ -80,6 +81,8 @@ pub struct Fleet<'a> {
     room: u32,
     /// As they were observed last.
     instances: BTreeMap<InstanceId, Instance>,
+    /// What new members have to answer, where the settings ask for it.
+    pub versions: Option<Versions>,
 }
 
 impl<'a> Fleet<'a> {
@@ -92,9 +95,9 @@ impl<'a> Fleet<'a> {
             key: key.clone(),
         };
         let (intents, ended, asked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let instances = BTreeMap::new();
+        let (instances, versions) = (BTreeMap::new(), None);
         let sides = [None, None];
-        Self { cloud, id: id.clone(), tags, key, sides, intents, ended, asked, room: 1, instances }
+        Self { cloud, id: id.clone(), tags, key, sides, intents, ended, asked, room: 1, instances, versions }
     }
 
     /// Recalls the launches that earlier steps of the attempt intended.
@@ -106,8 +109,11 @@ impl<'a> Fleet<'a> {
 
     /// The fleet as it is now.
     pub async fn observe(&mut self) -> Result<Observed, Failure> {
-        let (instances, observed) = patiently(|| observe(self.cloud, &self.id)).await?;
+        let (instances, mut observed) = patiently(|| observe(self.cloud, &self.id)).await?;
         self.instances = instances;
+        if let Some(versions) = &mut self.versions {
+            versions.confirm(&self.instances, &mut observed).await;
+        }
         Ok(observed)
     }
 
@@ -162,6 +168,8 @@ impl<'a> Fleet<'a> {
 
     /// Returns when something about the fleet may have changed, at the latest after `patience`.
     pub async fn changed(&self, patience: Duration) -> Result<(), Failure> {
+        let again = self.versions.as_ref().and_then(Versions::again);
+        let patience = again.map_or(patience, |again| again.min(patience));
         patiently(|| self.cloud.balancer.changed(&self.id, patience)).await
     }
 

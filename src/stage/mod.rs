@@ -31,6 +31,7 @@ mod shell;
 mod shortage;
 mod tally;
 pub mod upload;
+mod version;
 mod workspace;
 
 pub use attempt::{Attempt, Entry, Journal, Next, Step};

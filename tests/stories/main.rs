@@ -19,4 +19,5 @@ mod rollouts;
 mod server;
 mod support;
 mod swaps;
+mod versions;
 mod webhooks;

@@ -41,9 +41,10 @@ use desk::Clerk;
 pub use desk::Desks;
 use group::Side;
 
-/// How long a fleet under way is left alone when nothing says that it changed. Long, as each look
-/// costs requests and [`Balancer::changed`] asks as often as it takes.
-const PACE: Duration = Duration::from_secs(5 * 60);
+/// So many times the account's interval a fleet under way is left alone when nothing says that it
+/// changed, 5 minutes of 10 s: each look costs requests, and [`Balancer::changed`] asks as often as it
+/// takes.
+const PACE: u32 = 30;
 
 #[async_trait]
 impl Balancer for Aws {
@@ -143,7 +144,7 @@ impl Balancer for Aws {
     }
 
     fn pace(&self) -> Duration {
-        PACE
+        self.setup.account.poll * PACE
     }
 
     async fn timing(&self, fleet: &FleetId) -> Result<Option<Timing>, Error> {
@@ -171,7 +172,8 @@ impl Clerk<'_> {
             self.book.found_at(id, address.ip());
         }
         let ids = targets.iter().map(|(id, _)| id).filter(|id| !self.book.is_registered(id));
-        let ids: Vec<InstanceId> = ids.cloned().collect();
+        // One that ended meanwhile cannot be registered, and the next look says so.
+        let ids: Vec<InstanceId> = ids.filter(|id| desk::runs(&instances, id)).cloned().collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -186,6 +188,8 @@ impl Clerk<'_> {
         for place in 0..self.book.groups.len() {
             self.deregister_from(place, ids).await?;
         }
+        // Last: until then it is known that nobody is sent there.
+        self.untag(ids).await?;
         self.book.deregistered(ids, true, Timestamp::now());
         Ok(())
     }

@@ -23,6 +23,7 @@ const LONG: Duration = Duration::from_secs(600);
 /// its URLs and the loopback addresses of this process can be reached.
 pub async fn balancer<B: Balancer>(make: impl AsyncFn() -> B) {
     let suite = Suite { balancer: make().await, ports: Mutex::default() };
+    suite.standing().await;
     suite.listeners().await;
     suite.health().await;
     suite.drains().await;
@@ -216,6 +217,19 @@ impl<B: Balancer> Suite<B> {
             }
         }
         names
+    }
+
+    /// What is promised wherever the targets are.
+    async fn standing(&self) {
+        let listener = self.listener("standing", LONG);
+        let services = Mutex::new(Vec::new());
+        let start = async |name| {
+            let service = Service::start(name).await;
+            let target = service.target();
+            services.lock().unwrap_or_else(PoisonError::into_inner).push(service);
+            target
+        };
+        super::targets(&self.balancer, &listener, start).await;
     }
 
     async fn listeners(&self) {

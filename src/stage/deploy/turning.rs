@@ -14,6 +14,9 @@ use crate::stage::shortage::Shortage;
 use crate::stage::tally::Tally;
 use crate::stage::{Attempt, Step};
 
+/// Capacity is asked for again this late at most, however seldom the fleet is looked at.
+const LONGEST_BEAT: Duration = Duration::from_secs(45);
+
 /// A rollout under way.
 pub(super) struct Rollout<'a, 'b> {
     pub fleet: &'a mut Fleet<'b>,
@@ -89,8 +92,10 @@ impl Rollout<'_, '_> {
                 continue;
             }
             match self.fleet.carry_out(step, operation).await? {
-                // A steady beat, slower than that of looking.
-                Done::NoRoom(why) => self.shortage.met(step, why, self.pace + self.pace / 2).await?,
+                // A steady beat, slower than that of looking where that is quick.
+                Done::NoRoom(why) => {
+                    self.shortage.met(step, why, (self.pace + self.pace / 2).min(LONGEST_BEAT)).await?
+                }
                 Done::Yes => {
                     acted = true;
                     if launches {

@@ -19,7 +19,7 @@ use crate::cloud::aws::operations::{
     DEREGISTER_TARGETS, DESCRIBE_TAGS, DESCRIBE_TARGET_HEALTH, REGISTER_TARGETS,
 };
 use crate::cloud::aws::{pace, tags};
-use crate::cloud::{Compute, Error, Instance, hearing, setup};
+use crate::cloud::{Compute, Error, Instance, InstanceState, hearing, setup};
 use crate::ids::{FleetId, InstanceId};
 
 /// What was seen is as good as new for so long: whoever waited for a change asks what it was.
@@ -119,18 +119,27 @@ impl Clerk<'_> {
         self.book.looked(all, instances, Timestamp::now());
         self.read_tags(instances).await?;
         for mend in self.book.mends(Timestamp::now()) {
-            match mend {
-                Mend::Register { group, id } => {
-                    hearing::say(&format!("{id} is not in every target group yet: registering it"));
-                    self.register_in(&[group], &[id]).await?;
-                }
-                Mend::Deregister { group, id } => {
-                    hearing::say(&format!("{id} is not out of every target group yet: deregistering it"));
-                    self.deregister_from(group, &[id]).await?;
-                }
+            // What cannot be mended now is looked at again; how it is, is known.
+            if let Err(error) = self.mend(mend, instances).await {
+                hearing::say(&format!("that did not work, and is tried again: {error}"));
             }
         }
         Ok(())
+    }
+
+    async fn mend(&mut self, mend: Mend, instances: &[Instance]) -> Result<(), Error> {
+        match mend {
+            Mend::Register { group, id } if runs(instances, &id) => {
+                hearing::say(&format!("{id} is not in every target group yet: registering it"));
+                self.register_in(&[group], &[id]).await
+            }
+            // It ended, and leaves one group after the other.
+            Mend::Register { .. } => Ok(()),
+            Mend::Deregister { group, id } => {
+                hearing::say(&format!("{id} is not out of every target group yet: deregistering it"));
+                self.deregister_from(group, &[id]).await
+            }
+        }
     }
 
     /// Of what is told about a group, what is about our instances at our port.
@@ -233,6 +242,10 @@ impl Clerk<'_> {
     pub async fn instances(&self) -> Result<Vec<Instance>, Error> {
         self.aws.instances(self.id).await
     }
+}
+
+pub(super) fn runs(instances: &[Instance], id: &InstanceId) -> bool {
+    instances.iter().any(|instance| instance.id == *id && instance.state == InstanceState::Running)
 }
 
 /// "The specified target does not exist, is not in the same VPC as the target group, or has an

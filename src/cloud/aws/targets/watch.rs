@@ -14,6 +14,10 @@ use crate::ids::{FleetId, InstanceId};
 /// A look that is due so soon is taken together with one that is due now.
 const TOGETHER: Duration = Duration::from_millis(500);
 
+/// Where nothing is awaited that this file knows of, whoever waits may know of something: they look again
+/// after so many times the account's interval.
+const UNKNOWN: u32 = 6;
+
 /// What a change is told by.
 type Standing = (Vec<(InstanceId, InstanceState)>, Vec<(InstanceId, TargetState, Role)>);
 
