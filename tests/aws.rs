@@ -29,3 +29,6 @@ mod groups;
 
 #[path = "aws/targets.rs"]
 mod targets;
+
+#[path = "aws/objects.rs"]
+mod objects;

@@ -1,10 +1,7 @@
 //! What every cloud must do, as suites that run against an implementation: [`compute`] (and of it
-//! [`images`] alone), [`balancer`] and [`objects`]. Each takes a function that makes a fresh, empty one, and panics at
-//! the first promise that is broken, with the promise in the message.
-//! What every cloud must do, as suites that run against an implementation: [`compute`],
-//! [`balancer`] and [`objects`]. Each takes a function that makes a fresh, empty one, and panics at
-//! the first promise that is broken, with the promise in the message. [`targets`] is the part of
-//! [`balancer`] that needs no request through it.
+//! [`images`] alone), [`balancer`] (and of it [`targets`], which needs no request through it) and
+//! [`objects`]. Each takes a function that makes a fresh, empty one, and panics at the first promise that
+//! is broken, with the promise in the message.
 
 use std::time::Duration;
 
@@ -15,7 +12,6 @@ mod storing;
 
 pub use balancing::balancer;
 pub use computing::{Ground, compute, images};
-pub use computing::compute;
 pub use standing::targets;
 pub use storing::objects;
 

@@ -69,7 +69,8 @@ impl Stage for Upload {
                 Next::Do(mut step) => {
                     step.say(&format!("{} bytes, {}", artifact.bytes, artifact.digest));
                     step.say(&format!("goes to {}", objects.location(&key)));
-                    let object = step.heard(self.send(objects.as_ref(), &work, artifact, &key)).await;
+                    let sending = step.heard(self.send(objects.as_ref(), &work, artifact, &key));
+                    let object = attempt.unless_stopped(sending).await;
                     attempt.finish(*step, object).await?
                 }
             };
@@ -86,7 +87,8 @@ impl Stage for Upload {
         let key = format!("{prefix}/manifest.json");
         if let Next::Do(mut step) = attempt.next::<()>("Write manifest").await? {
             step.say(&format!("goes to {}", objects.location(&key)));
-            let written = step.heard(self.write_manifest(objects.as_ref(), &work, &manifest, &key)).await;
+            let writing = step.heard(self.write_manifest(objects.as_ref(), &work, &manifest, &key));
+            let written = attempt.unless_stopped(writing).await;
             attempt.finish(*step, written).await?;
         }
         self.workspaces.remove(&work.id);
@@ -95,7 +97,8 @@ impl Stage for Upload {
     }
 
     fn stop_bound(&self, _work: &Work) -> Duration {
-        // Stops between two objects; a whole object is never left half there.
+        // Stops at once. An object is there whole or not at all, and what was sent of a large one is
+        // gone on with when the stage is done again.
         Duration::from_secs(60)
     }
 }

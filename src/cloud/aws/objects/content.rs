@@ -21,13 +21,19 @@ use crate::ids::Digest;
 const MIB: u64 = 1024 * 1024;
 
 /// Content of this size is sent in one request, and is in memory meanwhile.
-pub(super) const SMALL: u64 = 8 * MIB;
+pub(super) const SMALL: u64 = 5 * MIB;
 
-/// The smallest part; S3 takes none below 5 MiB but the last ("Amazon S3 multipart upload limits").
-const PART: u64 = 8 * MIB;
+/// The smallest part: S3 takes none below 5 MiB but the last ("Amazon S3 multipart upload limits").
+const PART: u64 = 5 * MIB;
+
+/// The largest part, where the content is not too large for that: what is in memory at once.
+const LARGE_PART: u64 = 64 * MIB;
+
+/// So many parts there are at least of what is larger than that many small ones.
+const SHARES: u64 = 100;
 
 /// So much larger are the parts at most that say a digest.
-const SPREAD: u64 = 4 * MIB;
+const SPREAD: u64 = MIB;
 
 /// So many parts make an object at most ("Amazon S3 multipart upload limits").
 const PARTS: u64 = 10_000;
@@ -124,7 +130,7 @@ pub(super) fn read(key: &str, file: &Path, promised: &Digest, check: Check) -> R
 /// The size of each part but the last: it says which content they are of.
 fn part_size(size: u64, digest: &Digest) -> u64 {
     let said = digest.as_str().get(..12).and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    PART.max(size.div_ceil(PARTS)) + said.unwrap_or_default() % SPREAD
+    (size / SHARES).clamp(PART, LARGE_PART).max(size.div_ceil(PARTS)) + said.unwrap_or_default() % SPREAD
 }
 
 impl Large {
@@ -135,7 +141,7 @@ impl Large {
 
     /// So many may be in memory at once.
     pub(super) fn at_once(&self) -> usize {
-        usize::try_from(64 * MIB / self.part).unwrap_or(1).clamp(1, 4)
+        usize::try_from(2 * LARGE_PART / self.part).unwrap_or(1).clamp(1, 4)
     }
 
     fn index(&self, number: i32) -> Option<(u64, Sum)> {
@@ -217,16 +223,16 @@ mod tests {
 
     #[test]
     fn a_part_counts_when_its_number_its_size_and_its_sum_are_right() {
-        let content: Vec<u8> = (0..SMALL as usize * 3).map(|n| (n / 1000) as u8).collect();
+        let content: Vec<u8> = (0..SMALL as usize * 2).map(|n| (n / 1000) as u8).collect();
         for check in [Check::Sha256, Check::Md5] {
             let (_file, large) = large(&content, check);
             let numbers: Vec<i32> = large.numbers().collect();
             assert_eq!(numbers.iter().map(|number| large.length(*number)).sum::<u64>(), large.size);
             for &number in &numbers {
                 let (piece, sum) = large.piece(number).unwrap();
-                let part = |number: i32, size: usize, of: &[u8]| {
+                let part = |number: i32, size: usize, of: Sum| {
                     let part = Part::builder().part_number(number).size(size as i64);
-                    match Sum::of(check, of) {
+                    match of {
                         sum @ Sum::Sha256(_) => part.checksum_sha256(sum.text()).e_tag("any"),
                         Sum::Md5(sum) => {
                             let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -235,11 +241,10 @@ mod tests {
                     }
                     .build()
                 };
-                assert_eq!(sum, Sum::of(check, &piece));
-                assert!(large.has(&part(number, piece.len(), &piece)));
-                assert!(!large.has(&part(number + 1, piece.len(), &piece)));
-                assert!(!large.has(&part(number, piece.len() - 1, &piece)));
-                assert!(!large.has(&part(number, piece.len(), b"another")));
+                assert!(large.has(&part(number, piece.len(), sum)));
+                assert!(!large.has(&part(number + 1, piece.len(), sum)));
+                assert!(!large.has(&part(number, piece.len() - 1, sum)));
+                assert!(!large.has(&part(number, piece.len(), Sum::of(check, b"another"))));
                 assert!(!large.has(&Part::builder().part_number(number).build()));
             }
         }

@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::content::{Check, Large};
+use super::content::{Check, Large, Sum};
 use super::{DIGEST, blocking, no_bucket, patient};
 use crate::cloud::aws::{Aws, operations};
 use crate::cloud::{Error, hearing};
@@ -64,6 +64,8 @@ impl Aws {
                 Ok(parts) => parts,
                 // It ended meanwhile.
                 Err(Error::NotFound(_)) => continue,
+                // Not all that answers like S3 does so here: nobody knows what it is of.
+                Err(Error::Failed(_)) => None,
                 Err(error) => return Err(error),
             };
             match parts {
@@ -201,7 +203,7 @@ impl Aws {
         let part = CompletedPart::builder()
             .part_number(number)
             .set_e_tag(sent.e_tag().map(str::to_owned))
-            .set_checksum_sha256(sent.checksum_sha256().map(str::to_owned));
+            .set_checksum_sha256(matches!(sum, Sum::Sha256(_)).then(|| sum.text()));
         Ok((number, part.build()))
     }
 
