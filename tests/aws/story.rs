@@ -158,10 +158,9 @@ impl Story {
     /// Ends the fleets as people do, and sees that nothing is left.
     #[track_caller]
     pub fn end(self) {
-        let settings = self.world.settings.to_str().unwrap();
         for environment in ["staging", "production"] {
             if !self.world.fleet(environment).is_null() {
-                self.world.windlass(&["down", "shop", environment, "--config", settings]).with(0);
+                self.world.windlass(&["down", "shop", environment]).with(0);
             }
         }
         assert_eq!(self.emulator.living(), Vec::<Value>::new());
@@ -285,13 +284,11 @@ fn a_swap_of_ten_takes_fewer_than_150_requests() {
     let story = Story::new(10, Pace::Default);
     story.world.ship();
     story.version(2);
-    let settings = story.world.settings.to_str().unwrap().to_owned();
-    let (pipeline, before) = (story.world.pipeline.to_str().unwrap(), "production");
-    let run = ["run", pipeline, "--source", "source", "--config", &settings];
-    let _ = story.world.windlass(&run);
+    let driver = story.world.run(&[]);
+    story.world.until("shop/2", "it waits at the gate", |run| run["status"] == "waiting");
     let quiet = story.emulator.calls().len();
-    story.world.windlass(&["promote", "shop/2", before]).with(0);
-    story.world.resume("shop/2").ended().with(0);
+    story.world.windlass(&["promote", "shop/2", "production"]).with(0);
+    driver.ended().with(0);
     let calls = story.emulator.calls().split_off(quiet);
     let mut counted = std::collections::BTreeMap::<String, usize>::new();
     for call in &calls {
