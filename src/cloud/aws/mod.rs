@@ -38,15 +38,9 @@ pub mod operations;
 pub mod pace;
 mod pack;
 pub mod presign;
-<<<<<<< HEAD
 mod room;
 mod roster;
 mod script;
-=======
-mod script;
-mod room;
-mod roster;
->>>>>>> main
 pub mod tags;
 pub mod targets;
 
@@ -92,13 +86,8 @@ pub struct Aws {
 impl Aws {
     fn new(setup: Arc<setup::Aws>, clients: &Clients) -> Self {
         let client = clients.get(&setup.account, setup.account.role.as_deref());
-<<<<<<< HEAD
-        let (session, desks, groups) = Default::default();
-        Self { setup, client, clients: clients.clone(), session, desks, groups }
-=======
         let (session, desks) = (presign::Session::default(), targets::Desks::default());
         Self { setup, client, clients: clients.clone(), session, desks, groups: groups::Groups::default() }
->>>>>>> main
     }
 
     /// What the settings say of a fleet, and the client that may act on it.
