@@ -61,7 +61,11 @@ impl Balancer for Aws {
             return Ok(());
         }
         let desk = self.desk(fleet);
-        let mut clerk = self.clerk(fleet, &desk).await?;
+        let mut clerk = match self.clerk(fleet, &desk).await {
+            // With its target groups its targets are gone.
+            Err(Error::NotFound(_)) => return Ok(()),
+            other => other?,
+        };
         let instances = clerk.instances().await?;
         clerk.look(&instances).await?;
         let ids: Vec<InstanceId> = instances.into_iter().map(|instance| instance.id).collect();

@@ -75,9 +75,16 @@ impl Aws {
         let (mut instances, before, mut due) = {
             let mut clerk = self.clerk(fleet, &desk).await?;
             let instances = clerk.instances().await?;
-            clerk.see(&instances).await?;
+            // As whoever waits has seen it: a look here would keep from them what it finds.
+            if clerk.book.looked.is_none() {
+                clerk.look(&instances).await?;
+            }
             let (before, due) = (standing(&clerk, &instances), due(self, &clerk, &instances));
             (instances, before, due)
+        };
+        let until = match due.first() {
+            Some(_) => until,
+            None => until.min(tokio::time::Instant::now() + self.setup.account.poll * UNKNOWN),
         };
         loop {
             let wait = due
