@@ -11,22 +11,29 @@ mod tools;
 #[path = "aws/emulator.rs"]
 mod emulator;
 
-#[path = "aws/gc.rs"]
-mod gc;
+#[allow(dead_code, unused_imports, reason = "each of the programs that share it uses what it needs")]
+#[path = "stories/support/mod.rs"]
+mod support;
+
 #[path = "aws/bake.rs"]
 mod bake;
-
-#[path = "aws/hostility.rs"]
-mod hostility;
-
-#[path = "aws/objects.rs"]
-mod objects;
-
+#[path = "aws/gc.rs"]
+mod gc;
 #[path = "aws/groups.rs"]
 mod groups;
-#[path = "aws/policy.rs"]
-mod policy;
+#[path = "aws/hostility.rs"]
+mod hostility;
 #[path = "aws/instances.rs"]
 mod instances;
+#[path = "aws/kills.rs"]
+mod kills;
+#[path = "aws/objects.rs"]
+mod objects;
+#[path = "aws/policy.rs"]
+mod policy;
+#[path = "aws/storms.rs"]
+mod storms;
+#[path = "aws/story.rs"]
+mod story;
 #[path = "aws/targets.rs"]
 mod targets;

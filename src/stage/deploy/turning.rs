@@ -14,8 +14,6 @@ use crate::stage::shortage::Shortage;
 use crate::stage::tally::Tally;
 use crate::stage::{Attempt, Step};
 
-/// Capacity is asked for again this late at most, however seldom the fleet is looked at.
-const LONGEST_BEAT: Duration = Duration::from_secs(45);
 
 /// A rollout under way.
 pub(super) struct Rollout<'a, 'b> {

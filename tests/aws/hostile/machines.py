@@ -21,7 +21,9 @@ SHUTS_DOWN = ("shutdown", "poweroff", "halt")
 class Machine:
     def __init__(self, directory):
         self.directory = directory
-        self.root, self.stubs = os.path.join(directory, "root"), os.path.join(directory, "stubs")
+        self.root = os.path.join(directory, "root")
+        # Where a script that was told of another root looks for the machine's own commands.
+        self.stubs = os.path.join(self.root, "usr/bin")
         self.processes, self.exit = [], None
 
     def path(self, name):
@@ -50,12 +52,15 @@ class Machines:
         machine = self.machines[id] = Machine(os.path.join(self.directory, id))
         if os.path.isdir(self.disk(image)):
             shutil.copytree(self.disk(image), machine.root, symlinks=True)
-        for place in ("", "opt", "etc", "tmp", "var/log"):
+        # That is no part of a disk.
+        shutil.rmtree(os.path.join(machine.root, "run"), ignore_errors=True)
+        for place in ("run", "opt", "etc", "tmp", "var/log", "usr/bin"):
             os.makedirs(os.path.join(machine.root, place), exist_ok=True)
-        os.makedirs(machine.stubs, exist_ok=True)
         for name in STUBS:
             stub = os.path.join(machine.stubs, name)
-            then = f"touch '{machine.path('shut-down')}'\n" if name in SHUTS_DOWN else ""
+            # In a while is not now.
+            now = f"case \"$*\" in *+[1-9]* | -c*) ;; *) touch '{machine.path('shut-down')}' ;; esac\n"
+            then = now if name in SHUTS_DOWN else ""
             with open(stub, "w") as file:
                 file.write(f"#!/bin/sh\necho \"{name} $*\" >> '{machine.path('calls')}'\n{then}")
             os.chmod(stub, 0o755)
@@ -122,6 +127,16 @@ class Machines:
 
     def image_has(self, image, path):
         return os.path.exists(os.path.join(self.disk(image), path))
+
+    def file_of(self, image, name):
+        """A file of the service that the image has, whatever that is called."""
+        services = os.path.join(self.disk(image), "opt")
+        for service in sorted(os.listdir(services)) if os.path.isdir(services) else []:
+            path = os.path.join(services, service, name)
+            if os.path.isfile(path):
+                with open(path) as file:
+                    return file.read()
+        return None
 
     def state(self):
         return [

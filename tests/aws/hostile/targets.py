@@ -20,6 +20,7 @@ class Targets:
         self.since, self.draining = {}, {}
         # Target group -> what there was, whenever that changed.
         self.history = {}
+        self.turns = 0
         self.instead()
 
     def instead(self):
@@ -101,6 +102,13 @@ class Targets:
         if age >= ready:
             return ("healthy",)
         return REGISTERING if age < settings.check else INITIAL
+
+    def serving(self, name):
+        """The image of the target whose turn it is."""
+        groups = [group for group in self.nature.elb.target_groups.values() if group.name == name]
+        healthy = [id for group in groups for id in group.targets if self.health(group, id)[0] == "healthy"]
+        self.turns += 1
+        return self.instance(healthy[self.turns % len(healthy)]).image_id if healthy else None
 
     def tick(self, now):
         for key, (until, _) in list(self.draining.items()):

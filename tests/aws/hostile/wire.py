@@ -64,7 +64,12 @@ class Wire:
         environ["CONTENT_LENGTH"] = str(len(body))
         if environ["PATH_INFO"] == "/_control":
             return self.control(json.loads(body), start_response)
+        if environ["PATH_INFO"].startswith("/_served/"):
+            return self.served(environ["PATH_INFO"].split("/"), start_response)
         call = self.written_down(environ, body)
+        if call["service"] == "s3" and environ.get("CONTENT_TYPE", "").startswith("application/x-www-form"):
+            # So curl calls what it sends; moto would take it for parameters, and store nothing.
+            environ["CONTENT_TYPE"] = "binary/octet-stream"
         began = time.monotonic()
         try:
             status, headers, answer = self.answered(environ, call)
@@ -170,6 +175,17 @@ class Wire:
             headers = [(name, value) for name, value in said["headers"] if name.lower() != "content-length"]
             said["headers"] = [*headers, ("Content-Length", str(len(whole)))]
         return said["status"], said["headers"], whole
+
+    def served(self, path, start_response):
+        """What a load balancer answers for /_served/TARGET_GROUP/FILE: that file of the service, from
+        the image of one of the healthy targets, each in its turn."""
+        with self.nature.lock:
+            self.nature.tick()
+            name, file = path[2], "/".join(path[3:])
+            image = self.nature.targets.serving(name)
+            text = self.nature.machines.file_of(image, file) if image else None
+        status = "200 OK" if text is not None else "503 Service Unavailable"
+        return whole(start_response, status, [("Content-Type", "text/plain")], (text or "").encode())
 
     def control(self, asked, start_response):
         act = asked.pop("do")

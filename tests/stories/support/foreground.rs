@@ -84,6 +84,11 @@ impl Foreground {
         lines.ended < 2
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_over(&self) -> bool {
+        self.said.lines.lock().unwrap().ended == 2
+    }
+
     pub fn signal(&self, wanted: Signal) {
         signal(self.pid(), wanted);
     }

@@ -21,6 +21,8 @@ pub struct World {
     pub settings: PathBuf,
     pub staging: u16,
     pub production: u16,
+    /// What its commands find in their environment besides.
+    pub env: Vec<(&'static str, String)>,
     _removed_at_the_end: tempfile::TempDir,
 }
 
@@ -48,6 +50,7 @@ impl World {
             settings: directory.join("windlass.yaml"),
             staging: free_port(),
             production: free_port(),
+            env: Vec::new(),
             repository,
             directory,
             _removed_at_the_end: temporary,
@@ -85,6 +88,7 @@ impl World {
         let mut command = Command::new(PROGRAM);
         command.args(words).current_dir(&self.directory).env("WINDLASS_DATA", &self.data);
         command.env("STORY", &self.directory).env_remove("WINDLASS_LOG").env_remove("WINDLASS_SERVER");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
