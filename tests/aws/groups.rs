@@ -300,7 +300,9 @@ async fn answers_that_are_lost_and_requests_that_are_throttled_change_nothing_ab
             }
         }
         done.unwrap();
-        rules.map(|rule| story.emulator.clear(rule));
+        for rule in rules {
+            story.emulator.clear(rule);
+        }
         story.is_left_with("new").await;
     }
 }

@@ -211,13 +211,25 @@ async fn create(aws: &Aws, request: &BuildRequest, image: &ImageRequest) -> Resu
         let about = tags::ec2(lineage(&order));
         TagSpecification::builder().resource_type(what).set_tags(Some(about)).build()
     };
-    let asked = aws.client.call(operations::CREATE_IMAGE, |services| {
-        let request = services.ec2.create_image().instance_id(machine.id.as_str()).name(&name);
-        let request = request.description(format!("{}, made by Windlass in {}", name, order.tags.run));
-        let request = request.tag_specifications(specified(ResourceType::Image));
-        request.tag_specifications(specified(ResourceType::Snapshot)).send()
-    });
-    let error = match asked.await {
+    let ask = |tagged: &'static [ResourceType]| {
+        let specified = &specified;
+        let (machine, name, run) = (&machine.id, &name, &order.tags.run);
+        aws.client.call(operations::CREATE_IMAGE, move |services| {
+            let request = services.ec2.create_image().instance_id(machine.as_str()).name(name);
+            let request = request.description(format!("{name}, made by Windlass in {run}"));
+            let specifications = tagged.iter().cloned().map(specified).collect();
+            request.set_tag_specifications(Some(specifications)).send()
+        })
+    };
+    let mut asked = ask(&[ResourceType::Image, ResourceType::Snapshot]).await;
+    // Not every server that speaks for EC2 can tag snapshots here: they are tagged when the image is
+    // described. A name belongs to one image, so that asking twice makes no second one.
+    if asked.as_ref().err().and_then(super::client::code_of) == Some("HTTP 500")
+        && of_key(aws, &image.key).await?.is_empty()
+    {
+        asked = ask(&[ResourceType::Image]).await;
+    }
+    let error = match asked {
         Ok(answer) => {
             hearing::say(&format!("{name} will be {}", answer.image_id().unwrap_or_default()));
             return Ok(());

@@ -14,7 +14,6 @@ use crate::stage::shortage::Shortage;
 use crate::stage::tally::Tally;
 use crate::stage::{Attempt, Step};
 
-
 /// A rollout under way.
 pub(super) struct Rollout<'a, 'b> {
     pub fleet: &'a mut Fleet<'b>,
