@@ -295,7 +295,7 @@ pub(super) fn code_of(error: &Error) -> Option<&str> {
         return None;
     };
     // As `meaning` writes it.
-    told.split(' ').nth(1)?.strip_suffix(':')
+    Some(told.split_once(' ')?.1.split_once(':')?.0)
 }
 
 /// The codes are those of "Error codes for the Amazon EC2 API", and of the references of ELB, Auto
