@@ -337,7 +337,10 @@ fn every_file_in_pipelines_validates_and_plans_with_the_settings_beside_it() {
             continue;
         }
         // It has settings of its own, or those that go with all.
-        let own = file.with_file_name(format!("{name}-settings.yaml"));
+        let own = match file.parent().unwrap().ends_with("ansible") {
+            true => root().join("pipelines/aws-settings.yaml"),
+            false => file.with_file_name(format!("{name}-settings.yaml")),
+        };
         let settings = if own.exists() { own } else { root().join("pipelines/settings.yaml") };
         for command in ["validate", "plan"] {
             let said = said(windlass([Path::new(command), &file, Path::new("--config"), &settings]))

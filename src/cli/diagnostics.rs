@@ -15,7 +15,9 @@ pub enum Form {
 
 /// Starts the log. `level` is what is shown unless `WINDLASS_LOG` says otherwise.
 pub fn start(form: Form, level: &str) {
-    let filter = EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // Where no credentials are found, whoever asked for them says so.
+    let filter = EnvFilter::try_from_env("WINDLASS_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},aws_config=off")));
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     let _ = match form {
         Form::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -141,7 +141,7 @@ impl Engine {
             .filter(|verdict| verdict.fate == Fate::Ends && meant(&verdict.thing) && !order.dry_run)
             .map(|verdict| verdict.thing.clone())
             .collect();
-        ending.sort_by(|a, b| (a.kind, a.created_at).cmp(&(b.kind, b.created_at)));
+        ending.sort_by_key(|thing| (thing.kind, thing.created_at));
         for thing in ending {
             let now = reader.revision().await?;
             if now != revision || thing.kind == Kind::Instance {

@@ -98,10 +98,11 @@ async fn changed(
     whole: bool,
     patience: Duration,
 ) -> Result<(), crate::cloud::Error> {
-    match whole && cloud.compute.beat() > BUSY_TICK {
-        true => Ok(tokio::time::sleep(patience).await),
-        false => cloud.balancer.changed(fleet, patience).await,
+    if whole && cloud.compute.beat() > BUSY_TICK {
+        tokio::time::sleep(patience).await;
+        return Ok(());
     }
+    cloud.balancer.changed(fleet, patience).await
 }
 
 /// What a turn came to.

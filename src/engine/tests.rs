@@ -18,6 +18,7 @@ use crate::run::view::{StageStatus, Status};
 use crate::stage::{Attempt, Next, Work};
 use crate::store::memory::Memory;
 
+mod capacity;
 mod queue;
 mod rules;
 

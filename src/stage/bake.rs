@@ -68,13 +68,13 @@ impl Stage for Bake {
     }
 }
 
+/// What is being made, and of what.
+type Making = (BuildRequest, ImageRequest);
+
 impl Bake {
     /// How the attempt failed already, where an earlier process was ended before all of that was written:
     /// nothing is begun again then. And what it was making.
-    fn failed_before(
-        &self,
-        attempt: &Attempt,
-    ) -> Result<Option<(Failure, Option<(BuildRequest, ImageRequest)>)>, Failure> {
+    fn failed_before(&self, attempt: &Attempt) -> Result<Option<(Failure, Option<Making>)>, Failure> {
         let work = &attempt.work;
         let failed = work.recorded.iter().find_map(|step| match &step.phase {
             StepPhase::Failed(failure) => Some(failure.clone()),
@@ -120,11 +120,7 @@ impl Bake {
         Ok(())
     }
 
-    async fn carry_out(
-        &self,
-        attempt: &mut Attempt,
-        begun: &mut Option<(BuildRequest, ImageRequest)>,
-    ) -> Result<Outcome, Failure> {
+    async fn carry_out(&self, attempt: &mut Attempt, begun: &mut Option<Making>) -> Result<Outcome, Failure> {
         let work = attempt.work.clone();
         let bake = of(&work)?;
         let compute = work.cloud(self.clouds.as_ref())?.compute;

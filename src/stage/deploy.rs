@@ -19,7 +19,7 @@ use super::version::Versions;
 use super::{Afterwards, Attempt, Next, Stage, Work};
 use crate::cloud::{Cloud, Clouds, Listener, hearing};
 use crate::config::{self, Promotion, Settings};
-use crate::ids::{FleetId, ImageId, InstanceId, Key, PipelineName};
+use crate::ids::{Digest, FleetId, ImageId, InstanceId, Key, PipelineName};
 use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::Kind;
 use crate::rollout::{self, Desired, Direction, End, Pace, Strategy, Traffic};
@@ -48,6 +48,10 @@ struct Begun {
     source: Option<(Image, Release)>,
     healthy: u32,
     before: Vec<InstanceId>,
+    /// The release of what served before although no record of ours explains it, as in a group that
+    /// somebody else filled: what the fleet goes back to where this does not go in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adopted: Option<Digest>,
     at: Timestamp,
     /// `None` in what was recorded before there was a choice.
     #[serde(default)]
@@ -176,7 +180,7 @@ impl Deploy {
         });
         let desired = Desired {
             target: release.id(),
-            source: begun.source.as_ref().map(|(_, release)| release.id()),
+            source: begun.source.as_ref().map(|(_, release)| release.id()).or(begun.adopted.clone()),
             size,
             strategy: begun.strategy.clone().unwrap_or_else(|| settings.strategy.clone()),
             direction: turned_back(&work),
@@ -269,7 +273,7 @@ async fn close(
     let completed = *end == End::Completed;
     fleet.end_rollout(if completed { target.as_ref() } else { source.as_ref() }).await?;
     if !completed {
-        if begun.source.is_none() {
+        if begun.source.is_none() && begun.adopted.is_none() {
             cloud.balancer.remove_listener(&listener.fleet).await.map_err(failed)?;
         }
         return Ok(Vec::new());
@@ -299,6 +303,7 @@ async fn conclude(
         End::RolledBack { reason } => {
             let state = match &begun.source {
                 Some((source, _)) => format!("{id} is back on {}", source.name),
+                None if begun.adopted.is_some() => format!("{id} is back on what ran there before"),
                 None => format!("{id} has no instances, as before"),
             };
             let failure = Failure::task(format!("{} did not go in, {state}: {reason}", image.name));
@@ -344,10 +349,18 @@ async fn begin(
         }
     };
     let observed = fleet.observe().await?;
-    let healthy = observed.members.iter().filter(|member| member.traffic == Traffic::Healthy).count();
+    let serving: Vec<_> =
+        observed.members.iter().filter(|member| member.traffic == Traffic::Healthy).collect();
+    let adopted = serving.first().filter(|_| source.is_none()).map(|member| member.release.clone());
+    // Nobody knows how to launch such a one again, nor when its hold would be over.
+    let strategy = match (&adopted, strategy) {
+        (Some(_), Strategy::BlueGreen { .. }) => Strategy::BlueGreen { hold: Duration::ZERO },
+        (_, strategy) => strategy,
+    };
     Ok(Begun {
         source,
-        healthy: healthy as u32,
+        adopted,
+        healthy: serving.len() as u32,
         before: observed.members.iter().map(|member| member.id.clone()).collect(),
         at: observed.now,
         strategy: Some(strategy),

@@ -60,10 +60,14 @@ fn allowed(setup: &setup::Aws) -> Vec<Document> {
 
 /// The requests that the policy does not allow.
 fn beyond(emulator: &Emulator, documents: &[Document]) -> Vec<String> {
-    let actions: BTreeSet<&str> = (documents.iter())
+    let actions = (documents.iter())
         .flat_map(|document| &document.policy.statement)
-        .flat_map(|statement| statement.action.iter().copied())
-        .collect();
+        .flat_map(|statement| statement.action.iter().copied());
+    not_among(emulator, &actions.collect())
+}
+
+/// The requests that take other actions than these.
+pub fn not_among(emulator: &Emulator, actions: &BTreeSet<&str>) -> Vec<String> {
     let calls = emulator.calls();
     assert!(!calls.is_empty());
     let names: BTreeSet<(String, String)> =

@@ -75,6 +75,19 @@ impl Story {
         (serve, address)
     }
 
+    /// Every request was one that `windlass policy` lists for these settings and this pipeline.
+    #[track_caller]
+    fn was_allowed(&self) {
+        let pipeline = self.world.pipeline.to_str().unwrap();
+        let settings = self.world.settings.to_str().unwrap();
+        let said = self.world.windlass(&["policy", pipeline, "--config", settings]);
+        let policy: Value = serde_json::from_str(&said.with(0).out).unwrap();
+        let statements = policy["Statement"].as_array().unwrap();
+        let actions =
+            statements.iter().flat_map(|statement| statement["Action"].as_array().unwrap()).map(text);
+        assert_eq!(crate::policy::not_among(&self.emulator, &actions.collect()), Vec::<String>::new());
+    }
+
     /// The fleet of an environment is whole: so many instances of the image, healthy in their target
     /// group, with every tag that explains them, and no others.
     #[track_caller]
@@ -258,6 +271,7 @@ fn a_push_becomes_an_image_and_production_is_turned_over_to_it() {
         content.display()
     );
     assert!(!content.join("deploy/provision.sh").exists());
+    story.was_allowed();
     story.end();
 }
 

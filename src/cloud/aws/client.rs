@@ -33,15 +33,18 @@ const UNANSWERED_TRIES: u32 = 4;
 /// The pause before that, longer with each.
 const UNANSWERED: Duration = Duration::from_millis(500);
 
+/// By region, and a role or an account.
+type By<T> = Arc<Mutex<HashMap<(String, Option<String>), Arc<T>>>>;
+
 /// The clients of a process, one for each account, region and role.
 #[derive(Clone, Default)]
 pub struct Clients {
     /// Instead of the usual chain of credentials and addresses.
     given: Option<SdkConfig>,
-    known: Arc<Mutex<HashMap<(String, Option<String>), Arc<Client>>>>,
+    known: By<Client>,
     /// By region, and the account that a role's ARN names. Whose account the credentials of the process
     /// itself are is not looked up: they have a limiter of their own.
-    limiters: Arc<Mutex<HashMap<(String, Option<String>), Arc<Limiter>>>>,
+    limiters: By<Limiter>,
     tally: Arc<Tally>,
 }
 
@@ -197,7 +200,7 @@ impl Client {
     {
         let said = match error {
             SdkError::ServiceError(service) => service.err().message().unwrap_or_default().to_owned(),
-            other => aws_sdk_ec2::error::DisplayErrorContext(other).to_string(),
+            other => causes(other),
         };
         let told = format!("{} {code}: {said}", operation.name);
         match error {
@@ -281,6 +284,14 @@ fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
         SdkError::ResponseError(_) => "unreadable answer".to_owned(),
         _ => "not sent".to_owned(),
     }
+}
+
+/// What an error says, and each of its causes.
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |cause| cause.source());
+    let mut said: Vec<String> = chain.map(ToString::to_string).collect();
+    said.dedup();
+    said.join(": ")
 }
 
 /// The code that AWS gave for an error of [`Client::call`].

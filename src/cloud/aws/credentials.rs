@@ -43,7 +43,7 @@ pub fn lack(error: &(dyn std::error::Error + 'static), role: Option<&str>) -> Op
     if let Some(refused) = causes().find_map(|cause| cause.downcast_ref::<SdkError<AssumeRoleError>>()) {
         return Some(assuming(refused, role));
     }
-    let said = aws_sdk_ec2::error::DisplayErrorContext(error).to_string();
+    let said = super::client::causes(error);
     // The cache of credentials gives up on them with a sentence only.
     let late = said.contains("identity resolver timed out");
     if !late && !causes().any(|cause| cause.is::<CredentialsError>()) {
@@ -61,7 +61,7 @@ pub fn lack(error: &(dyn std::error::Error + 'static), role: Option<&str>) -> Op
 fn assuming(refused: &SdkError<AssumeRoleError>, role: Option<&str>) -> Lack {
     let role = role.unwrap_or("of the profile");
     let SdkError::ServiceError(service) = refused else {
-        let said = aws_sdk_ec2::error::DisplayErrorContext(refused);
+        let said = super::client::causes(refused);
         return Lack::Passing(format!("the role {role} could not be assumed: {said}"));
     };
     let code = service.err().code().unwrap_or("no code");

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_s3::config::{Builder, Credentials, ProvideCredentials};
-use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::presigning::PresigningConfig;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Aws;
+use super::client::causes;
 use super::client::{Client, ROLE_SESSION};
 use crate::cloud::{Error, objects};
 
@@ -113,9 +113,7 @@ async fn renew(client: &Client, needed: Duration) -> Result<Credentials, Error> 
     match asked.build().await.provide_credentials().await {
         Ok(longer) if missing(&longer, needed).is_none() => Ok(longer),
         Ok(_) => Err(too_short("")),
-        Err(error) => {
-            Err(too_short(&format!(" (a longer one of {role} was refused: {})", DisplayErrorContext(&error))))
-        }
+        Err(error) => Err(too_short(&format!(" (a longer one of {role} was refused: {})", causes(&error)))),
     }
 }
 
@@ -142,11 +140,11 @@ fn none() -> Error {
 }
 
 fn no_session(error: &(impl std::error::Error + 'static)) -> Error {
-    Error::Denied(format!("AWS credentials could not be had: {}", DisplayErrorContext(error)))
+    Error::Denied(format!("AWS credentials could not be had: {}", causes(error)))
 }
 
 fn unsigned(key: &str, error: &(impl std::error::Error + 'static)) -> Error {
-    Error::Failed(format!("an address of {key} could not be signed: {}", DisplayErrorContext(error)))
+    Error::Failed(format!("an address of {key} could not be signed: {}", causes(error)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::cloud::hearing::{self, Call};
-use crate::cloud::local::LocalObjects;
+use crate::cloud::local::{Local, LocalObjects};
 use crate::cloud::{
     self, Balancer, BuildRequest, Builder, Cloud, Clouds, Compute, ImageRecord, ImageRequest, Instance,
     InstanceState, Launch, Listener, Role, Setup, Target, TargetState, Timing,
@@ -182,7 +182,8 @@ fn world() -> (World, Small) {
     let small = Small::default();
     let (compute, balancer) = (Arc::new(small.clone()), Arc::new(small.clone()));
     let objects = Arc::new(LocalObjects::new(world.directory.path().join("objects")));
-    let clouds: Arc<dyn Clouds> = Arc::new(One(Cloud { compute, balancer, objects }));
+    let inventory = Arc::new(Local::new(world.directory.path().to_owned()));
+    let clouds: Arc<dyn Clouds> = Arc::new(One(Cloud { compute, balancer, objects, inventory }));
     let scripts = world.script.subscribe();
     let stage = |word| (word, Arc::new(Scripted(scripts.clone())) as Arc<dyn Stage>);
     let mut stages: BTreeMap<_, _> = ["script", "upload", "bake", "certify"].into_iter().map(stage).collect();

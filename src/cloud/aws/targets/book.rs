@@ -160,11 +160,12 @@ impl Book {
             if draining && note.leaving.is_none() {
                 note.leaving = Some(now);
             }
-            if gone && !note.drained {
-                if let Some(took) = note.leaving.and_then(|since| since_to(since, now)) {
-                    note.drained = true;
-                    self.learned.took(Wait::Drain, took);
-                }
+            if gone
+                && !note.drained
+                && let Some(took) = note.leaving.and_then(|since| since_to(since, now))
+            {
+                note.drained = true;
+                self.learned.took(Wait::Drain, took);
             }
         }
         let there: BTreeSet<&InstanceId> = instances.iter().map(|instance| &instance.id).collect();
