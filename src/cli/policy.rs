@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -128,7 +127,8 @@ fn uses(settings: &Settings, pipelines: &[Pipeline]) -> Option<crate::cloud::aws
         }
     }
     let named = pipelines.iter().map(|pipeline| pipeline.name.clone());
-    let services: BTreeSet<_> = fleets.iter().map(|used| used.id.service.clone()).chain(named).collect();
+    let services: std::collections::BTreeSet<_> =
+        fleets.iter().map(|used| used.id.service.clone()).chain(named).collect();
     Some(Uses {
         account,
         objects: some(|kind| matches!(kind, Kind::Upload(_))),
