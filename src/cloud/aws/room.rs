@@ -1,7 +1,7 @@
 //! Whether there is room for more instances, asked before a fleet is doubled: the account's quota of
 //! vCPUs, and free addresses in the subnets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,8 +62,10 @@ async fn checked(client: &Client, spec: &LaunchSpec, more: u32) -> Result<(), Er
         hearing::say(&format!("AWS does not say how many vCPUs a {first} has: the quota is not checked"));
         return Ok(());
     };
-    let recent = client.roster.dismissed_within(COUNTED) as u64 * each;
-    let used = in_use(client).await? + recent;
+    let (shown, used) = in_use(client).await?;
+    // What was ended a moment ago is still counted, and what was launched a moment ago may not be shown.
+    let ours = client.roster.dismissed_within(COUNTED) + client.roster.launched_besides(&shown);
+    let used = used + ours as u64 * each;
     let needed = each * u64::from(more);
     if used + needed > quota {
         return Err(Error::NoCapacity(format!(
@@ -147,9 +149,10 @@ async fn vcpus(client: &Client, types: &[String]) -> Result<BTreeMap<String, u64
     Ok(known().clone())
 }
 
-/// vCPUs of all instances that the quota counts, whoever launched them.
-async fn in_use(client: &Client) -> Result<u64, Error> {
+/// The instances that the quota counts, whoever launched them, and their vCPUs.
+async fn in_use(client: &Client) -> Result<(BTreeSet<String>, u64), Error> {
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    let mut shown = BTreeSet::new();
     let mut next: Option<String> = None;
     loop {
         let page = client
@@ -162,6 +165,7 @@ async fn in_use(client: &Client) -> Result<u64, Error> {
             .await?;
         let instances = page.reservations().iter().flat_map(|reservation| reservation.instances());
         for instance in instances.filter(counts) {
+            shown.extend(instance.instance_id().map(str::to_owned));
             if let Some(name) = instance.instance_type() {
                 *counted.entry(name.as_str().to_owned()).or_default() += 1;
             }
@@ -173,7 +177,8 @@ async fn in_use(client: &Client) -> Result<u64, Error> {
     }
     let names: Vec<String> = counted.keys().cloned().collect();
     let sizes = vcpus(client, &names).await?;
-    Ok(counted.iter().map(|(name, count)| count * sizes.get(name).copied().unwrap_or_default()).sum())
+    let vcpus = counted.iter().map(|(name, count)| count * sizes.get(name).copied().unwrap_or_default());
+    Ok((shown, vcpus.sum()))
 }
 
 /// Spot instances have a quota of their own.

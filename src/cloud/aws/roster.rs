@@ -6,7 +6,7 @@
 //!   is known to be so, whatever an older look shows.
 //! - Nothing is concluded from one look that does not show an instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -263,6 +263,14 @@ impl Roster {
         let known = self.known();
         let recent = |entry: &&Entry| entry.dismissed.is_some_and(|at| at.elapsed() < age);
         known.entries.values().filter(recent).count()
+    }
+
+    /// How many of what we launched are not among these, as AWS does not show everybody everything at
+    /// once.
+    pub fn launched_besides(&self, shown: &BTreeSet<String>) -> usize {
+        let known = self.known();
+        let fresh = |entry: &&Entry| entry.unseen.is_some() && entry.dismissed.is_none();
+        known.entries.values().filter(fresh).filter(|entry| !shown.contains(entry.seen.id.as_str())).count()
     }
 
     /// AWS answered that this was launched.
