@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::deploy::allowed;
-use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
+use super::shell::{STOP_BOUND, Shell, end_left_over, environment, ours, secrets};
 use super::upload::failed;
 use super::workspace::{Workspaces, blocking, make};
 use super::{Attempt, Next, Stage, Work};
@@ -398,17 +398,8 @@ impl Bake {
 
 /// What a builder that is another machine tells its commands.
 fn builder_environment(work: &Work) -> std::collections::BTreeMap<String, String> {
-    let commit = work.origin.commit.as_ref();
     let mut env = work.inputs.env.clone();
-    let ours = [
-        ("WINDLASS_RUN", work.id.run.to_string()),
-        ("WINDLASS_VERSION", work.version.clone()),
-        ("WINDLASS_COMMIT", commit.map(|commit| commit.sha.to_string()).unwrap_or_default()),
-        ("WINDLASS_BRANCH", commit.map(|commit| commit.branch.clone()).unwrap_or_default()),
-        ("WINDLASS_STAGE", work.id.stage.to_string()),
-        ("WINDLASS_ATTEMPT", work.id.attempt.to_string()),
-    ];
-    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    env.extend(ours(work));
     env
 }
 

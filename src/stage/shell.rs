@@ -143,6 +143,12 @@ pub fn environment(
     }
     env.extend(work.inputs.env.clone());
     env.extend(secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned())));
+    env.extend(ours(work));
+    env
+}
+
+/// What Windlass itself tells every command, wherever it runs.
+pub fn ours(work: &Work) -> impl Iterator<Item = (String, String)> {
     let commit = work.origin.commit.as_ref();
     let ours = [
         ("WINDLASS_RUN", work.id.run.to_string()),
@@ -152,8 +158,7 @@ pub fn environment(
         ("WINDLASS_STAGE", work.id.stage.to_string()),
         ("WINDLASS_ATTEMPT", work.id.attempt.to_string()),
     ];
-    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-    env
+    ours.into_iter().map(|(name, value)| (name.to_owned(), value))
 }
 
 /// Where a tool looks when a variable that steps inherit is not set: below the HOME that it no longer
