@@ -31,6 +31,8 @@ mod kills;
 mod objects;
 #[path = "aws/policy.rs"]
 mod policy;
+#[path = "aws/seeds.rs"]
+mod seeds;
 #[path = "aws/storms.rs"]
 mod storms;
 #[path = "aws/story.rs"]
