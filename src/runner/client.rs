@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::protocol::{Answer, Ask, Hello, NO_REQUEST, Request, Response, SOCKET};
-use super::{Error, Exit, StartStep};
+use super::{Error, Exit, Runner, StartStep};
 use crate::ids::StepId;
 use crate::ipc;
 
@@ -60,33 +61,6 @@ impl Client {
         Self(Arc::new(Inner { data, program, connection: tokio::sync::Mutex::default() }))
     }
 
-    /// Runs a step and waits until it has ended. If it was started before, by whomever, it is not
-    /// started again: this answers for that start. May be dropped; the step runs on.
-    ///
-    /// # Errors
-    /// The runner cannot be reached, or refused: the step's text and environment are too long.
-    pub async fn run(&self, start: &StartStep) -> Result<Exit, Error> {
-        self.ask(Ask::Start(Cow::Borrowed(start)), &start.step).await
-    }
-
-    /// Waits until a step that was started has ended.
-    ///
-    /// # Errors
-    /// The runner cannot be reached, or has no record of the step.
-    pub async fn wait(&self, step: &StepId) -> Result<Exit, Error> {
-        self.ask(Ask::Wait(step.clone()), step).await
-    }
-
-    /// Ends a step: SIGTERM to all its processes, SIGKILL after `grace`. Waits until nothing of it
-    /// is left. A step that ended before is left as it ended.
-    ///
-    /// # Errors
-    /// The runner cannot be reached, or has no record of the step.
-    pub async fn cancel(&self, step: &StepId, grace: Duration) -> Result<Exit, Error> {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step).await
-    }
-
     async fn ask(&self, ask: Ask<'_>, step: &StepId) -> Result<Exit, Error> {
         let mut tries = 0;
         loop {
@@ -117,6 +91,22 @@ impl Client {
                 Ok(connection)
             }
         }
+    }
+}
+
+#[async_trait]
+impl Runner for Client {
+    async fn run(&self, start: &StartStep) -> Result<Exit, Error> {
+        self.ask(Ask::Start(Cow::Borrowed(start)), &start.step).await
+    }
+
+    async fn wait(&self, step: &StepId) -> Result<Exit, Error> {
+        self.ask(Ask::Wait(step.clone()), step).await
+    }
+
+    async fn cancel(&self, step: &StepId, grace: Duration) -> Result<Exit, Error> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step).await
     }
 }
 

@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,31 @@ pub use serve::{Options, ServeError, serve};
 
 use crate::ids::StepId;
 use crate::pipeline::model::Shell;
+
+/// Whoever runs shell steps. See the module for what is promised; [`Client`] asks the process that
+/// does it.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Runs a step and waits until it has ended. If it was started before, by whomever, it is not
+    /// started again: this answers for that start. May be dropped; the step runs on.
+    ///
+    /// # Errors
+    /// The runner cannot be reached, or refused: the step's text and environment are too long.
+    async fn run(&self, start: &StartStep) -> Result<Exit, Error>;
+
+    /// Waits until a step that was started has ended.
+    ///
+    /// # Errors
+    /// The runner cannot be reached, or has no record of the step.
+    async fn wait(&self, step: &StepId) -> Result<Exit, Error>;
+
+    /// Ends a step: SIGTERM to all its processes, SIGKILL after `grace`. Waits until nothing of it
+    /// is left. A step that ended before is left as it ended.
+    ///
+    /// # Errors
+    /// The runner cannot be reached, or has no record of the step.
+    async fn cancel(&self, step: &StepId, grace: Duration) -> Result<Exit, Error>;
+}
 
 /// A step to be run. Travels over the runner's socket only; it is never stored, as it carries
 /// secrets.

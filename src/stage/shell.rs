@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::stopping;
@@ -9,7 +10,7 @@ use super::{Attempt, Work};
 use crate::log;
 use crate::pipeline::model::ShellStep;
 use crate::run::event::{Cause, Failure};
-use crate::runner::{self, Exit, ExitStatus, GRACE, StartStep};
+use crate::runner::{self, Exit, ExitStatus, GRACE, Runner, StartStep};
 use crate::secret::Secret;
 
 /// How long after the grace a cancelled step may still take: the runner ends what forked meanwhile
@@ -21,7 +22,7 @@ pub const STOP_BOUND: Duration = GRACE.saturating_add(CANCEL_MARGIN);
 
 /// What the shell steps of an attempt share.
 pub struct Shell {
-    pub runner: runner::Client,
+    pub runner: Arc<dyn Runner>,
     pub directory: PathBuf,
     pub env: BTreeMap<String, String>,
     /// What must not appear in logs and outputs.
@@ -68,7 +69,7 @@ impl Shell {
 
 /// Ends the shell step that an earlier process left under way, where the attempt failed before it
 /// came to that step: nothing of a failed attempt goes on running.
-pub async fn end_left_over(runner: &runner::Client, attempt: &Attempt) {
+pub async fn end_left_over(runner: &dyn Runner, attempt: &Attempt) {
     let Some(id) = attempt.left_over() else { return };
     match runner.cancel(&id, GRACE).await {
         Ok(_) | Err(runner::Error::Unknown(_)) => {}
