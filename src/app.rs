@@ -16,7 +16,7 @@ use crate::engine::{Engine, Parts, Slots, Surveyor};
 use crate::ids::CommitSha;
 use crate::intake::{self, Intake};
 use crate::run::event::{Origin, Shipment};
-use crate::runner;
+use crate::runner::{self, Runner};
 use crate::source::{Address, Sources};
 use crate::stage::{self, Stage, Workspaces};
 use crate::store::hold::{Hold, HoldError};
@@ -69,7 +69,7 @@ impl House {
         let sources = Arc::new(Sources::new(&data));
         let shelf = Arc::new(Shelf::new(data.join("artifacts")));
         let workspaces = Workspaces { data: data.clone(), sources: sources.clone(), shelf };
-        let runner = runner::Client::new(data.clone(), program()?);
+        let runner: Arc<dyn Runner> = Arc::new(runner::Client::new(data.clone(), program()?));
         let engine = Engine::new(Parts {
             data: data.clone(),
             store: store.clone(),
@@ -181,7 +181,7 @@ fn stages(
     store: &Arc<Sqlite>,
     clouds: &Arc<dyn Clouds>,
     workspaces: &Workspaces,
-    runner: &runner::Client,
+    runner: &Arc<dyn Runner>,
 ) -> BTreeMap<&'static str, Arc<dyn Stage>> {
     let store: Arc<dyn Store> = store.clone();
     let checkout = stage::checkout::Checkout { sources: workspaces.sources.clone() };

@@ -13,7 +13,10 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use windlass::ids::{AttemptId, StepId};
 use windlass::log;
 use windlass::pipeline::model::Shell;
-use windlass::runner::{Client, Error, Exit, ExitStatus, StartStep};
+use windlass::runner::{Client, Error, Exit, ExitStatus, Runner, StartStep};
+
+#[path = "runner/ending.rs"]
+mod ending;
 
 const GRACE: Duration = Duration::from_millis(300);
 

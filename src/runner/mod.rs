@@ -9,8 +9,12 @@
 //!   again, the step of the earlier run is ended and forgotten, and its log removed;
 //! - what a step wrote and how it ended is known also to a client that comes later, and after the
 //!   runner was replaced;
-//! - cancelling ends the whole process group: SIGTERM, then after the grace SIGKILL, and children
-//!   that were forked meanwhile too;
+//! - cancelling ends all of the step: SIGTERM, then after the grace SIGKILL, and children that were
+//!   forked meanwhile or went away too. It is over [`LATE`] after the grace at the latest, also where the
+//!   runner itself was stopped or hangs; what SIGKILL does not end by then is called lost, and named. A
+//!   step that is cancelled and exits with 0 is cancelled;
+//! - a runner that somebody stopped (SIGSTOP) is told to go on by whoever waits for it, and one that
+//!   does not answer is killed, so that another takes its place;
 //! - when the runner died, a new one ends the process groups that the old one left (checked by their
 //!   start time, so that a reused number is never killed) before it calls their steps lost;
 //! - it ends when it is idle and nobody holds the data directory; told to end (SIGTERM), it ends its
@@ -20,7 +24,9 @@
 
 mod client;
 mod family;
+mod guard;
 mod journal;
+mod mark;
 mod output;
 mod place;
 mod process;
@@ -33,6 +39,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +49,31 @@ pub use serve::{Options, ServeError, serve};
 
 use crate::ids::StepId;
 use crate::pipeline::model::Shell;
+
+/// Whoever runs shell steps. See the module for what is promised; [`Client`] asks the process that
+/// does it.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Runs a step and waits until it has ended. If it was started before, by whomever, it is not
+    /// started again: this answers for that start. May be dropped; the step runs on.
+    ///
+    /// # Errors
+    /// The runner cannot be reached, or refused: the step's text and environment are too long.
+    async fn run(&self, start: &StartStep) -> Result<Exit, Error>;
+
+    /// Waits until a step that was started has ended.
+    ///
+    /// # Errors
+    /// The runner cannot be reached, or has no record of the step.
+    async fn wait(&self, step: &StepId) -> Result<Exit, Error>;
+
+    /// Ends a step: SIGTERM to all its processes, SIGKILL after `grace`. Waits until nothing of it
+    /// is left. A step that ended before is left as it ended.
+    ///
+    /// # Errors
+    /// The runner cannot be reached, or has no record of the step.
+    async fn cancel(&self, step: &StepId, grace: Duration) -> Result<Exit, Error>;
+}
 
 /// A step to be run. Travels over the runner's socket only; it is never stored, as it carries
 /// secrets.
@@ -106,3 +138,6 @@ pub enum Error {
 
 /// How long a cancelled step has between SIGTERM and SIGKILL, unless the caller says otherwise.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long after its grace a cancelled step may still take.
+pub const LATE: Duration = Duration::from_secs(2);

@@ -23,7 +23,7 @@ use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::{self, Base, Kind, Shell as Interpreter};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
 use crate::run::state::StepPhase;
-use crate::runner;
+use crate::runner::Runner;
 use crate::store::Store;
 
 mod recipe;
@@ -35,7 +35,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 
 pub struct Bake {
     pub workspaces: Workspaces,
-    pub runner: runner::Client,
+    pub runner: Arc<dyn Runner>,
     pub store: Arc<dyn Store>,
     pub clouds: Arc<dyn Clouds>,
 }
@@ -52,7 +52,7 @@ impl Stage for Bake {
             None => self.carry_out(attempt, &mut begun).await,
         };
         if let Err(failure) = &done {
-            end_left_over(&self.runner, attempt).await;
+            end_left_over(self.runner.as_ref(), attempt).await;
             if let Some((request, image)) = begun {
                 self.give_up(attempt, failure, &request, &image).await?;
             }

@@ -18,7 +18,7 @@ use crate::journal::load_fleet;
 use crate::log::Redactor;
 use crate::pipeline::model::{Kind, ShellStep};
 use crate::run::event::{Artifact, Failure, Outcome};
-use crate::runner;
+use crate::runner::Runner;
 use crate::secret::Secret;
 use crate::store::Store;
 
@@ -27,7 +27,7 @@ const OUTPUT_LIMIT: u64 = 1024 * 1024;
 
 pub struct Script {
     pub workspaces: Workspaces,
-    pub runner: runner::Client,
+    pub runner: Arc<dyn Runner>,
     pub store: Arc<dyn Store>,
     pub clouds: Arc<dyn Clouds>,
 }
@@ -37,7 +37,7 @@ impl Stage for Script {
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure> {
         let done = self.carry_out(attempt).await;
         if done.is_err() {
-            end_left_over(&self.runner, attempt).await;
+            end_left_over(self.runner.as_ref(), attempt).await;
         }
         done
     }
