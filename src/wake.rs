@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -54,21 +55,41 @@ impl Watch {
 
 /// Wakes at a time of the clock on the wall, also when that clock is set or the machine slept
 /// meanwhile.
-pub struct Alarm;
+pub struct Alarm {
+    /// Ready once the clock was set since it was made.
+    set: io::Result<AsyncFd<OwnedFd>>,
+}
 
 impl Alarm {
-    /// Waits until it is `at`, or until somebody sets the clock: whoever waits looks at the clock again.
+    /// Notices from now on that the clock is set: to be made before the clock is read, so that it is not set
+    /// unnoticed between that and the waiting.
+    pub fn new() -> Self {
+        Self { set: arm(FAR, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET) }
+    }
+
+    /// Waits until it is `at`, or until somebody has set the clock: whoever waits looks at the clock again.
     /// `None` waits for the clock to be set only.
-    pub async fn at(at: Option<jiff::Timestamp>) {
-        let (seconds, nanoseconds) = at.map_or(FAR, |at| (at.as_second(), i64::from(at.subsec_nanosecond())));
-        match arm(seconds, nanoseconds) {
+    pub async fn at(self, at: Option<jiff::Timestamp>) {
+        let due = at.map(|at| (at.as_second(), i64::from(at.subsec_nanosecond())));
+        match (self.set, arm(due.unwrap_or(FAR), TimerfdTimerFlags::ABSTIME)) {
             // An error of the read says that the clock was set (ECANCELED, timerfd_create(2)).
-            Ok(timer) => drop(timer.readable().await),
-            Err(error) => {
+            (Ok(set), Ok(due)) => {
+                tokio::select! {
+                    _ = set.readable() => {}
+                    _ = due.readable() => {}
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "there are no timers; the clock is looked at every few seconds");
                 tokio::time::sleep(LOOK).await;
             }
         }
+    }
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -78,15 +99,13 @@ const FAR: (i64, i64) = (16_725_225_600, 0);
 /// Without timers the clock is looked at so often.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
-fn arm(seconds: i64, nanoseconds: i64) -> io::Result<AsyncFd<OwnedFd>> {
-    use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+fn arm((seconds, nanoseconds): (i64, i64), how: TimerfdTimerFlags) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     let timer = rustix::time::timerfd_create(TimerfdClockId::Realtime, flags)?;
     let once = Timespec { tv_sec: 0, tv_nsec: 0 };
     // All zeros would disarm it; the past is due at once.
     let at = Timespec { tv_sec: seconds.max(1), tv_nsec: nanoseconds.clamp(0, 999_999_999) };
     let when = Itimerspec { it_interval: once, it_value: at };
-    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-    rustix::time::timerfd_settime(&timer, flags, &when)?;
+    rustix::time::timerfd_settime(&timer, how, &when)?;
     readable(timer)
 }

@@ -31,8 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "stage",
         &[
-            "ids", "secret", "pipeline", "run", "rollout", "cloud", "artifact", "config", "store", "journal",
-            "log", "report", "source", "runner",
+            "ids", "clock", "secret", "pipeline", "run", "rollout", "cloud", "artifact", "config", "store",
+            "journal", "log", "report", "source", "runner",
         ],
     ),
     (

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use proptest::prelude::*;
 use windlass::ids::{EnvironmentName, PipelineName, RunId};
 use windlass::pipeline::model::Kind;
 use windlass::run::approval::{Policy, Rules};
 use windlass::run::command::{Act, Refusal, carry_out};
-use windlass::run::decide::{Asks, Facts, Place, decide, settle, stop_of};
+use windlass::run::decide::{Asks, Facts, Place, decide, settle, stop_of, timed};
 use windlass::run::event::{Actor, Cause, Ending, Failure, Origin, RunEvent, Shipment};
 use windlass::run::replay::Selection;
 use windlass::run::state::{Hold, Phase, RunState, StepPhase};
@@ -85,6 +86,10 @@ struct World<'a> {
     draft: &'a Draft,
     places: BTreeMap<EnvironmentName, Place>,
     now: Timestamp,
+    /// What the machine has run so far, whatever the clock was set to.
+    ran: Duration,
+    /// When what is timed was heard of, as [`windlass::clock::Ages`] keeps it, and how old it was then.
+    heard: BTreeMap<(usize, u32, Timestamp), (Duration, Duration)>,
     journal: Vec<(Timestamp, RunEvent)>,
     state: RunState,
     /// Turns the order in which things end.
@@ -113,7 +118,8 @@ impl<'a> World<'a> {
             ("automatic".parse().unwrap(), place(Asks::Nothing)),
         ]);
         let now = journal.last().map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at);
-        Self { draft, places, now, journal, state, turn }
+        let (ran, heard) = (Duration::ZERO, BTreeMap::new());
+        Self { draft, places, now, ran, heard, journal, state, turn }
     }
 
     /// A number that depends on the draft and on `what`, not on the order of things.
@@ -148,13 +154,26 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Decides until there is nothing more to say. Answers when to look again.
-    fn decide(&mut self) -> Option<Timestamp> {
+    fn lasted(&mut self) -> BTreeMap<usize, Duration> {
+        let timed: Vec<_> = timed(&self.state).collect();
+        let lasted = timed.into_iter().map(|(i, began)| {
+            let then = || (self.ran, windlass::clock::between(began, self.now));
+            let name = (i, self.state.attempt_number(i), began);
+            let (heard, then) = *self.heard.entry(name).or_insert_with(then);
+            (i, then + self.ran - heard)
+        });
+        lasted.collect()
+    }
+
+    /// Decides until there is nothing more to say. Answers after what time to look again.
+    fn decide(&mut self) -> Option<Duration> {
         loop {
             let used =
                 self.state.running().filter(|i| self.state.pipeline.stages[*i].kind.takes_slot()).count();
             let free_slots = self.draft.slots.saturating_sub(used as u32);
-            let facts = Facts { now: self.now, free_slots, slots: self.draft.slots, places: &self.places };
+            let lasted = self.lasted();
+            let (now, slots) = (self.now, self.draft.slots);
+            let facts = Facts { now, lasted: &lasted, free_slots, slots, places: &self.places };
             let decision = decide(&self.state, &facts);
             let mut more = !decision.events.is_empty();
             for event in decision.events {
@@ -180,13 +199,22 @@ impl<'a> World<'a> {
                 "more attempts run than there are slots"
             );
             if !more {
-                return decision.wake_at;
+                assert_eq!(decision.wake_at, None, "nothing here waits for the calendar");
+                // What began just now is heard of now.
+                self.lasted();
+                return decision.wake_in;
             }
         }
     }
 
+    /// The machine runs on for so long.
+    fn pass(&mut self, time: Duration) {
+        self.ran += time;
+        self.now = self.now.saturating_add(time).unwrap();
+    }
+
     /// Lets one thing happen in the world. Answers whether there was anything to happen.
-    fn happen(&mut self, wake_at: Option<Timestamp>) -> bool {
+    fn happen(&mut self, wake_in: Option<Duration>) -> bool {
         let running: Vec<usize> = self.state.running().collect();
         self.turn = self.turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if !running.is_empty() {
@@ -211,9 +239,9 @@ impl<'a> World<'a> {
             }
             return true;
         }
-        match wake_at {
+        match wake_in {
             Some(time) => {
-                self.now = time;
+                self.pass(time);
                 true
             }
             None => false,
@@ -266,12 +294,12 @@ impl<'a> World<'a> {
 
     fn run_to_end(&mut self) {
         for _ in 0..10_000 {
-            let wake_at = self.decide();
+            let wake_in = self.decide();
             if self.state.ending.is_some() {
                 return;
             }
             assert!(
-                self.happen(wake_at),
+                self.happen(wake_in),
                 "nothing can happen, and the run has not ended: {:?}",
                 self.state.stages
             );
@@ -341,11 +369,45 @@ proptest! {
         }
     }
 
+    /// Whatever the clock is set to meanwhile, and whenever another process goes on with it: every stage
+    /// ends as it would have, nothing is timed out before its time, and no pause is longer than it is.
+    #[test]
+    fn a_run_ends_as_it_would_have_however_the_clock_is_set(
+        draft in drafts(),
+        jumps in prop::collection::vec((0..8usize, -9_000_000_000..9_000_000_000_i64, any::<bool>()), 0..12),
+    ) {
+        let mut whole = World::start(&draft);
+        whole.run_to_end();
+        let mut world = World::start(&draft);
+        for (after, seconds, again) in jumps {
+            for _ in 0..after {
+                let wake_in = world.decide();
+                prop_assert!(wake_in.is_none_or(|left| left <= Duration::from_secs(3600)), "{:?}", wake_in);
+                if world.state.ending.is_none() {
+                    prop_assert!(world.happen(wake_in));
+                }
+            }
+            world.now = Timestamp::from_second(1_700_000_000 + seconds).unwrap();
+            // A process that hears of an attempt for the first time has nothing but the clock: it may take
+            // it for older than it is. So another one takes over only where the clock was set back.
+            if again && world.journal.iter().all(|(at, _)| *at >= world.now) {
+                let now = world.now;
+                world = World::resume(&draft, world.journal, world.turn);
+                world.now = now;
+                world.lasted();
+            }
+        }
+        world.run_to_end();
+        prop_assert_eq!(world.end(), whole.end());
+        let timed_out = |(_, event): &(Timestamp, RunEvent)| matches!(event, RunEvent::TimeoutReached { .. });
+        prop_assert!(!world.journal.iter().any(timed_out), "a timeout of an hour passed in no time");
+    }
+
     #[test]
     fn a_run_that_is_cancelled_anywhere_ends_cancelled(draft in drafts(), at in 0..60usize) {
         let mut world = World::start(&draft);
         for turn in 0..10_000 {
-            let wake_at = world.decide();
+            let wake_in = world.decide();
             if world.state.ending.is_some() {
                 break;
             }
@@ -361,7 +423,7 @@ proptest! {
                 prop_assert_eq!(world.state.ending, Some(Ending::Cancelled));
                 break;
             }
-            world.happen(wake_at);
+            world.happen(wake_in);
         }
         prop_assert!(world.state.ending.is_some());
     }
@@ -376,11 +438,11 @@ proptest! {
         for (pick, after) in picks {
             // In the middle of the run, or when it has ended.
             for _ in 0..after {
-                let wake_at = world.decide();
+                let wake_in = world.decide();
                 if world.state.ending.is_some() {
                     break;
                 }
-                world.happen(wake_at);
+                world.happen(wake_in);
             }
             world.replay(pick);
             let done = world.succeeded();
@@ -428,9 +490,13 @@ fn a_deadline_that_passes_stops_the_attempt_as_a_timeout() {
     let stage = DraftStage { needs: 0, steps: 1, retries: 1, environment: None, condition: None };
     let draft = Draft { stages: vec![stage], slots: 1, seed: 4, reject: false };
     let mut world = World::start(&draft);
-    let deadline = world.decide().expect("a deadline");
-    assert!(deadline > world.now);
-    world.now = deadline.checked_add(SignedDuration::from_secs(1)).unwrap();
+    let left = world.decide().expect("a deadline");
+    world.pass(left - Duration::from_millis(1));
+    // The clock tells nothing of it.
+    world.now = world.now.saturating_add(Duration::from_secs(24 * 3600)).unwrap();
+    assert_eq!(world.decide(), Some(Duration::from_millis(1)));
+    assert_eq!(world.state.stages[0].attempts[0].timed_out_at, None);
+    world.pass(Duration::from_millis(1));
     world.decide();
     let failure = Failure::new(Cause::Cancelled, "stopped");
     world.record(settle(&world.state, 0, 1, Err(failure)));

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::policy::{places, policy};
 use super::{Error, Handle, Request, Shared, slots::Slot};
+use crate::clock::{Ages, between};
 use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId, StageName};
 use crate::journal::load_fleet;
@@ -54,6 +55,7 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
         waits: Waits::default(),
         fleets: BTreeMap::new(),
         active: HashMap::new(),
+        ages: Ages::default(),
         surveys: BTreeSet::new(),
         entries_in,
         ends_in,
@@ -83,6 +85,8 @@ pub(super) struct Driver {
     pub(super) fleets: BTreeMap<FleetId, FleetState>,
     /// Running attempts, by their stage.
     pub(super) active: HashMap<usize, Active>,
+    /// How long attempts and the pauses before them have lasted: by stage, attempt, and whether it is that.
+    pub(super) ages: Ages<(usize, u32, bool)>,
     /// Gates that are being surveyed.
     pub(super) surveys: BTreeSet<EnvironmentName>,
     pub(super) entries_in: mpsc::UnboundedSender<Entry>,
@@ -361,12 +365,11 @@ impl Driver {
 
     fn next_look(&self, decision: &Decision) -> Option<Instant> {
         let now = self.shared.parts.clock.now();
-        let decided = decision.wake_at.map(|at| {
-            let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
-            Instant::now() + wait
-        });
+        // Whoever waits for the calendar also looks at every slow tick, and so sees that the clock was set.
+        let due = decision.wake_at.map(|at| Instant::now() + between(now, at));
+        let over = decision.wake_in.map(|left| Instant::now() + left);
         let forced = self.active.values().filter_map(|active| Some(active.force_at?.0));
-        forced.chain(decided).min()
+        forced.chain(due).chain(over).min()
     }
 
     /// Shows the run to whoever looks. Drawn only when somebody does: it takes in every stage.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Engine, Error, Shared};
+use crate::clock::{Ages, between};
 use crate::cloud::{Cloud, Instance, InstanceState};
 use crate::config::{self, Settings};
 use crate::ids::{FleetId, InstanceId, Key};
@@ -117,6 +118,16 @@ enum Next {
     Over,
 }
 
+/// What of a fleet has an age.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Aged {
+    Instance(InstanceId),
+    /// Since a repair was put off.
+    Pause,
+    /// Since a switch.
+    Hold,
+}
+
 /// One fleet.
 struct One {
     shared: Arc<Shared>,
@@ -124,7 +135,10 @@ struct One {
     settings: Arc<Settings>,
     /// Whether its listener was put since this process started, or since something failed.
     listening: bool,
-    unwell: BTreeMap<InstanceId, Timestamp>,
+    /// Since when members have been unhealthy.
+    unwell: BTreeMap<InstanceId, Instant>,
+    /// Of its instances, and of what it waits for.
+    ages: Ages<Aged>,
     /// Keys that this process has asked the cloud to launch.
     asked: BTreeSet<Key>,
     /// Since when it has been whole after repairs that came to nothing.
@@ -133,8 +147,8 @@ struct One {
 
 impl One {
     fn new(shared: Arc<Shared>, fleet: FleetId, settings: Arc<Settings>) -> Self {
-        let (unwell, asked) = (BTreeMap::new(), BTreeSet::new());
-        Self { shared, fleet, settings, listening: false, unwell, asked, whole: None }
+        let (unwell, asked, ages) = (BTreeMap::new(), BTreeSet::new(), Ages::default());
+        Self { shared, fleet, settings, listening: false, unwell, ages, asked, whole: None }
     }
 
     async fn keep(mut self) {
@@ -155,9 +169,8 @@ impl One {
                             continue;
                         }
                     };
-                    let patience = until
-                        .and_then(|until| Duration::try_from(until.duration_since(Timestamp::now())).ok())
-                        .map_or(SLOW_TICK, |left| left.min(SLOW_TICK));
+                    let patience =
+                        until.map_or(SLOW_TICK, |until| between(Timestamp::now(), until).min(SLOW_TICK));
                     let changed = async {
                         tokio::select! {
                             changed = changed(&cloud, &self.fleet, whole, patience) => changed,
@@ -243,20 +256,22 @@ impl One {
             cloud.balancer.put_listener(&listener).await.map_err(Error::Cloud)?;
             self.listening = true;
         }
-        let (instances, observed) = observe(&cloud, &self.fleet).await.map_err(Error::Cloud)?;
+        let (instances, mut observed) = observe(&cloud, &self.fleet).await.map_err(Error::Cloud)?;
         self.say(None);
+        self.tell_ages(&mut observed);
         self.note_unwell(&observed);
         if self.launch_again(&state, &current, &instances).await? {
             return Ok(Next::Again);
         }
+        let held_until = self.held_until(&state, observed.now);
+        let ago = |since: Instant| observed.now.saturating_sub(since.elapsed()).unwrap_or(Timestamp::MIN);
         let kept = Kept {
             release: current.release.id(),
             size: current.size,
             patience: policy.patience,
-            held: state.held_at(observed.now).map(|standby| standby.release.id()),
-            unwell: self.unwell.clone(),
+            held: held_until.and(state.standby.as_ref()).map(|standby| standby.release.id()),
+            unwell: self.unwell.iter().map(|(id, since)| (id.clone(), ago(*since))).collect(),
         };
-        let held_until = state.held_at(observed.now).map(|standby| standby.until);
         let earlier = |until: Option<Timestamp>| until.into_iter().chain(held_until).min();
         let running = || {
             let running = instances.values().filter(|instance| instance.state == InstanceState::Running);
@@ -305,8 +320,35 @@ impl One {
         let unwell = observed.members.iter().filter(|m| matches!(m.traffic, Traffic::Unhealthy(_)));
         let before = std::mem::take(&mut self.unwell);
         self.unwell = unwell
-            .map(|member| (member.id.clone(), before.get(&member.id).copied().unwrap_or(observed.now)))
+            .map(|member| (member.id.clone(), before.get(&member.id).copied().unwrap_or_else(Instant::now)))
             .collect();
+    }
+
+    /// Counts how old its instances are as [`Ages`] does, whatever the clock is set to.
+    fn tell_ages(&mut self, observed: &mut Observed) {
+        let now = observed.now;
+        for member in &mut observed.members {
+            let age = self.ages.of(Aged::Instance(member.id.clone()), member.launched_at, now);
+            member.launched_at = now.saturating_sub(age).unwrap_or(Timestamp::MIN);
+        }
+        self.ages.retain(|aged| match aged {
+            Aged::Instance(id) => observed.members.iter().any(|member| member.id == *id),
+            Aged::Pause | Aged::Hold => true,
+        });
+    }
+
+    /// When a stretch of `length` that ends at `end` is over, by the clock as it is now; `None` when it is.
+    /// It lasts no longer than its length, however the clock is set.
+    fn over(&mut self, what: Aged, end: Timestamp, length: Duration, now: Timestamp) -> Option<Timestamp> {
+        let began = end.saturating_sub(length).unwrap_or(Timestamp::MIN);
+        let left = length.checked_sub(self.ages.of(what, began, now)).filter(|left| !left.is_zero())?;
+        Some(now.saturating_add(left).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Until when those stand by that served before the last switch.
+    fn held_until(&mut self, state: &FleetState, now: Timestamp) -> Option<Timestamp> {
+        let standby = state.standby.as_ref()?;
+        self.over(Aged::Hold, standby.until, between(standby.since, standby.until), now)
     }
 
     /// The fleet is whole. Answers when there is more to be said of that.
@@ -341,8 +383,7 @@ impl One {
         let mut put_off = None;
         if missing.is_some() {
             match &state.keeping.backoff {
-                Some(backoff) if backoff.until > now => put_off = Some(backoff.until),
-                Some(_) => {}
+                Some(put) => put_off = self.over(Aged::Pause, put.until, backoff::delay(strikes), now),
                 None => {
                     let repaired = |id: &InstanceId| {
                         let key = instances.get(id).map(|instance| &instance.key);

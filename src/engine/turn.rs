@@ -17,7 +17,7 @@ use crate::run::decide::{self, Asks, Decision, Facts, decide};
 use crate::run::event::{Failure, FleetEvent, RolloutEnd, RunEvent};
 use crate::run::fleet::FleetState;
 use crate::run::fold::Illegal;
-use crate::run::state::{Gate, Hold};
+use crate::run::state::{Gate, Hold, Phase};
 use crate::store;
 
 /// What a turn wants written.
@@ -233,9 +233,11 @@ impl Driver {
     /// Asks `decide` until it has nothing more to say.
     pub(super) fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
         let slots = self.shared.parts.slots.clone();
+        let lasted = self.lasted(now);
         loop {
             let taken = draft.slots.len() as u32;
-            let mut facts = Facts { now, free_slots: 0, slots: slots.capacity(), places: &self.places };
+            let (places, slots_in_all) = (&self.places, slots.capacity());
+            let mut facts = Facts { now, lasted: &lasted, free_slots: 0, slots: slots_in_all, places };
             let mut decision = decide(&self.state, &facts);
             let granted = slots.take(decision.slots_wanted);
             if !granted.is_empty() {
@@ -254,9 +256,20 @@ impl Driver {
             decision.slots_taken += taken;
             draft.decision = decision;
             if !more {
+                // What began in this turn is heard of now, and counted from now on.
+                self.lasted(now);
                 return Ok(());
             }
         }
+    }
+
+    /// How long what is timed has lasted.
+    fn lasted(&mut self, now: Timestamp) -> BTreeMap<usize, Duration> {
+        let (state, ages) = (&self.state, &mut self.ages);
+        let name = |i: usize| (i, state.attempt_number(i), matches!(state.stages[i].phase, Phase::Running));
+        let lasted = decide::timed(state).map(|(i, began)| (i, ages.of(name(i), began, now))).collect();
+        ages.retain(|thing| state.stages.get(thing.0).is_some_and(|_| name(thing.0) == *thing));
+        lasted
     }
 
     fn leave(&mut self, now: Timestamp, environment: &EnvironmentName, draft: &mut Draft) {

@@ -3,6 +3,8 @@
 //! Handling the same delivery again repeats nothing: every run has a trigger key made of the delivery
 //! and the pipeline.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +71,15 @@ impl Work {
     }
 }
 
-/// Starts what the delivery starts, and says what came of it. It is being tried since `since`.
-pub async fn handle(shared: &Shared, delivery: &Delivery, work: &Work, since: Timestamp) -> Settlement {
+/// Starts what the delivery starts, and says what came of it. It counts from `since`, and this process has
+/// been trying for so long.
+pub async fn handle(
+    shared: &Shared,
+    delivery: &Delivery,
+    work: &Work,
+    since: Timestamp,
+    tried: Duration,
+) -> Settlement {
     let catalog = shared.catalog.borrow().clone();
     let start = |listed| Start { shared, settings: &catalog.settings, listed };
     let mut sum = Sum::default();
@@ -104,7 +113,7 @@ pub async fn handle(shared: &Shared, delivery: &Delivery, work: &Work, since: Ti
             sum.nobody(&catalog, &request.repository);
         }
     }
-    sum.settle(shared.clock.now().duration_since(since))
+    sum.settle(SignedDuration::try_from(tried).unwrap_or(SignedDuration::MAX))
 }
 
 fn of<'a>(catalog: &'a Catalog, repository: &'a str) -> impl Iterator<Item = &'a Listed> {

@@ -9,10 +9,11 @@ use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::handle::{Work, handle};
-use crate::store::{self, Delivery, DeliveryKey, DeliveryStatus, Settlement};
+use crate::store::{self, Delivery, DeliveryFilter, DeliveryKey, DeliveryStatus, Settlement, Store};
 
 /// Deliveries that are handled at the same time: each may fetch.
 const AT_ONCE: usize = 8;
@@ -25,6 +26,10 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bodies of settled deliveries are kept so long.
 const BODIES: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// So many of the newest keep theirs however old they seem: about 8 MB, as large as webhooks usually are.
+const NEWEST: u32 = 1000;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A delivery that is to be handled.
@@ -135,6 +140,7 @@ async fn pending(shared: &Shared, key: &DeliveryKey) -> Option<(Delivery, Work)>
 async fn work_off(shared: &Shared, job: Job, permits: &Semaphore) {
     let Some((delivery, work)) = pending(shared, &job.key).await else { return };
     let since = job.since.unwrap_or(delivery.received_at);
+    let begun = Instant::now();
     let mut pause = PAUSE.0;
     loop {
         let sooner = shared.sooner.notified();
@@ -143,7 +149,9 @@ async fn work_off(shared: &Shared, job: Job, permits: &Semaphore) {
         let settlement = {
             // Never closed.
             let _permit = permits.acquire().await;
-            let handled = AssertUnwindSafe(handle(shared, &delivery, &work, since)).catch_unwind().await;
+            let handled = AssertUnwindSafe(handle(shared, &delivery, &work, since, begun.elapsed()))
+                .catch_unwind()
+                .await;
             handled.unwrap_or_else(|_| Settlement {
                 status: DeliveryStatus::Failed,
                 reason: Some("handling it panicked; this is a defect of Windlass".to_owned()),
@@ -184,13 +192,23 @@ where
     }
 }
 
-/// Drops the bodies that are too old, now and once a day.
+/// Drops the bodies that are too old, now and once a day; never those of the newest deliveries, as the clock
+/// may be wrong.
 pub async fn forget(shared: Arc<Shared>) {
     loop {
-        let before = shared.clock.now() - BODIES;
-        if let Err(error) = shared.engine.store().drop_bodies(before).await {
+        let old = shared.clock.now().saturating_sub(BODIES).unwrap_or(Timestamp::MIN);
+        if let Err(error) = drop_bodies(shared.engine.store().as_ref(), old).await {
             tracing::error!(%error, "old deliveries keep their bodies");
         }
         tokio::time::sleep(DAY).await;
+    }
+}
+
+async fn drop_bodies(store: &dyn Store, old: Timestamp) -> Result<(), store::Error> {
+    let newest = DeliveryFilter { limit: Some(NEWEST), ..DeliveryFilter::default() };
+    let newest = store.deliveries(&newest).await?;
+    match newest.iter().map(|delivery| delivery.received_at).min() {
+        Some(first) => store.drop_bodies(old.min(first)).await,
+        None => Ok(()),
     }
 }

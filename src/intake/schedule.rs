@@ -3,6 +3,10 @@
 //! Every instant goes through the inbox, where its id keeps it from coming twice: after a crash between
 //! the delivery and the mark it is known already. What was due while no server ran is recorded as missed,
 //! and never fired late.
+//!
+//! The clock may be set. Forward, it passes over instants: they were missed. Back, it comes to instants again:
+//! those that fired are known and do not fire twice; those that were recorded as missed, in a time to which it
+//! had been set by mistake, fire when they come indeed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +34,13 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Fires what is due, for ever.
 pub async fn run(shared: Arc<Shared>) {
     let mut catalogs = shared.catalog.subscribe();
-    let started = shared.clock.now();
+    // Since when a server has run with these schedules.
+    let mut since = shared.clock.now();
     // What each pipeline's schedules were when they were considered last.
     let mut seen: BTreeMap<PipelineName, Vec<Schedule>> = BTreeMap::new();
     let mut first = true;
     loop {
+        let alarm = Alarm::new();
         let sooner = shared.sooner.notified();
         tokio::pin!(sooner);
         sooner.as_mut().enable();
@@ -45,12 +51,14 @@ pub async fn run(shared: Arc<Shared>) {
             .map(|listed| (listed.pipeline.name.clone(), listed.pipeline.on.schedules.clone()))
             .collect();
         let now = shared.clock.now();
+        // Where it was set back, all that it comes to from here on comes while a server runs.
+        since = since.min(now);
         let mut failed = false;
         for (pipeline, schedules) in &all {
             // One that is new, or was changed by an edit, begins now; what it was at the last end of a
             // server nobody knows.
             let begins = !first && seen.get(pipeline) != Some(schedules);
-            if let Err(error) = consider(&shared, pipeline, schedules, begins, started, now).await {
+            if let Err(error) = consider(&shared, pipeline, schedules, begins, since, now).await {
                 tracing::error!(%pipeline, %error, "its schedule waits for the store");
                 failed = true;
             }
@@ -64,7 +72,7 @@ pub async fn run(shared: Arc<Shared>) {
             .filter_map(|schedule| schedule.after(now))
             .min();
         tokio::select! {
-            () = Alarm::at(next) => {}
+            () = alarm.at(next) => {}
             () = tokio::time::sleep(STORE_PAUSE), if failed => {}
             changed = catalogs.changed() => if changed.is_err() { return },
             () = sooner => {}
@@ -78,12 +86,13 @@ async fn consider(
     pipeline: &PipelineName,
     schedules: &[Schedule],
     begins: bool,
-    started: Timestamp,
+    since: Timestamp,
     now: Timestamp,
 ) -> Result<(), Error> {
     let store = shared.engine.store();
     let mark = match store.schedule_mark(pipeline).await? {
-        Some(mark) if !begins => mark,
+        // A mark that lies before us was made by a clock that was set back since.
+        Some(mark) if !begins && mark <= now => mark,
         _ => return store.mark_schedule(pipeline, now).await,
     };
     let due = due(schedules, mark, now);
@@ -94,14 +103,15 @@ async fn consider(
         let (event, body) = (DUE.to_owned(), body.unwrap_or_default());
         let receipt = store.deliver(NewDelivery { key: key.clone(), event, received_at: now, body }).await?;
         let missed = match () {
-            () if at <= started => Some(format!("missed: no server ran with this schedule at {at}")),
+            () if at <= since => Some(format!("missed: no server ran with this schedule at {at}")),
             () if now.duration_since(at) > LATE => {
                 Some(format!("missed: the server was not running, or its clock was wrong, at {at}"))
             }
             () => None,
         };
         match (receipt, missed) {
-            (Receipt::Known, _) => {}
+            (Receipt::Known, None) => comes_indeed(shared, key, now).await?,
+            (Receipt::Known, Some(_)) => {}
             (Receipt::New, None) => drop(shared.jobs.send(Job { key, since: None })),
             (Receipt::New, Some(reason)) => {
                 let (status, reason) = (DeliveryStatus::Ignored, Some(reason));
@@ -111,6 +121,18 @@ async fn consider(
         }
     }
     store.mark_schedule(pipeline, last).await
+}
+
+/// An instant that is known already comes. It fires where it was passed over before, and started nothing.
+async fn comes_indeed(shared: &Shared, key: DeliveryKey, now: Timestamp) -> Result<(), Error> {
+    let store = shared.engine.store();
+    let Some(known) = store.delivery(&key.id).await? else { return Ok(()) };
+    if known.settlement.status == DeliveryStatus::Ignored && known.settlement.runs.is_empty() {
+        let pending = Settlement { status: DeliveryStatus::Pending, reason: None, runs: Vec::new() };
+        store.settle_delivery(&key, pending).await?;
+        drop(shared.jobs.send(Job { key, since: Some(now) }));
+    }
+    Ok(())
 }
 
 /// The instants after `mark` and up to `now`, at most the last [`MISSED`], with the branches that are due

@@ -23,6 +23,8 @@ use crate::pipeline::model::{Kind, Stage};
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
     pub now: Timestamp,
+    /// How long what is [`timed`] has lasted, by its stage. What is missing has begun this moment.
+    pub lasted: &'a BTreeMap<usize, Duration>,
     /// Slots of the runner that new attempts may take.
     pub free_slots: u32,
     /// All slots there are, for messages.
@@ -71,8 +73,10 @@ pub struct Decision {
     /// Fleets to be held, together with [`RunEvent::EnvironmentEntered`].
     pub enter: Vec<(EnvironmentName, usize)>,
     pub waits: Waits,
-    /// Look again at this time.
+    /// Look again at this time of the calendar.
     pub wake_at: Option<Timestamp>,
+    /// Look again when so much more time has passed, whatever the clock is set to meanwhile.
+    pub wake_in: Option<Duration>,
     /// How many of the free slots the events take.
     pub slots_taken: u32,
     /// How many more would be taken if they were free.
@@ -176,6 +180,23 @@ pub fn decide(state: &RunState, facts: &Facts) -> Decision {
     decision
 }
 
+/// Attempts that have a timeout before them and pauses between attempts, by their stage, and when each began
+/// by the clock on the wall.
+pub fn timed(state: &RunState) -> impl Iterator<Item = (usize, Timestamp)> {
+    let attempts = state.running().filter_map(|i| {
+        let attempt = state.stages[i].attempts.last()?;
+        attempt.timed_out_at.is_none().then_some((i, attempt.started_at))
+    });
+    let pauses = state.retrying().filter_map(|i| match state.stages[i].phase {
+        // What is recorded is when it ends, by the clock of then.
+        Phase::Retrying { not_before: Some(end) } => {
+            Some((i, end.saturating_sub(backoff(state, i)).unwrap_or(Timestamp::MIN)))
+        }
+        _ => None,
+    });
+    attempts.chain(pauses)
+}
+
 /// Deadlines that have passed, and the next one that will.
 fn expire(state: &RunState, facts: &Facts, decision: &mut Decision) {
     for i in state.running() {
@@ -184,13 +205,12 @@ fn expire(state: &RunState, facts: &Facts, decision: &mut Decision) {
         if attempt.timed_out_at.is_some() {
             continue;
         }
-        let deadline = later(attempt.started_at, stage.timeout);
-        match deadline <= facts.now {
-            true => decision.events.push(RunEvent::TimeoutReached {
+        match facts.left(i, stage.timeout) {
+            None => decision.events.push(RunEvent::TimeoutReached {
                 stage: stage.name.clone(),
                 attempt: state.attempt_number(i),
             }),
-            false => decision.wake_by(deadline),
+            Some(left) => decision.wake_within(left),
         }
     }
 }
@@ -208,14 +228,17 @@ fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
     for i in state.retrying() {
         let (stage, stage_state) = state.stage(i);
         let attempt = state.attempt_number(i) + 1;
-        match stage_state.phase {
-            Phase::Retrying { not_before: None } => decision.events.push(RunEvent::RetryScheduled {
+        if stage_state.phase == (Phase::Retrying { not_before: None }) {
+            decision.events.push(RunEvent::RetryScheduled {
                 stage: stage.name.clone(),
                 attempt,
                 not_before: later(facts.now, backoff(state, i)),
-            }),
-            Phase::Retrying { not_before: Some(time) } if time > facts.now => {
-                decision.wake_by(time);
+            });
+            continue;
+        }
+        match facts.left(i, backoff(state, i)) {
+            Some(left) => {
+                decision.wake_within(left);
                 let last = stage_state.attempts.last().and_then(|attempt| attempt.end.as_ref());
                 let why = match last {
                     Some(Err(failure)) => format!(": {}", failure.message),
@@ -227,7 +250,7 @@ fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
                     format!("attempt {attempt} starts soon, after a pause{why}"),
                 );
             }
-            _ => start(state, facts, i, decision),
+            None => start(state, facts, i, decision),
         }
     }
 }
@@ -511,7 +534,19 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
+impl Facts<'_> {
+    /// What is left of `time` for the stage; nothing when it is over.
+    fn left(&self, i: usize, time: Duration) -> Option<Duration> {
+        let lasted = self.lasted.get(&i).copied().unwrap_or_default();
+        time.checked_sub(lasted).filter(|left| !left.is_zero())
+    }
+}
+
 impl Decision {
+    fn wake_within(&mut self, time: Duration) {
+        self.wake_in = Some(self.wake_in.map_or(time, |sooner| sooner.min(time)));
+    }
+
     fn wake_by(&mut self, time: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }

@@ -40,6 +40,8 @@ pub struct Standby {
     pub key: Key,
     pub image: Image,
     pub release: Release,
+    /// Since it was recorded.
+    pub since: Timestamp,
     /// Nobody ends it before.
     pub until: Timestamp,
 }
@@ -168,7 +170,7 @@ impl FleetState {
             }
             FleetEvent::StandbyHeld { key, image, release, until } => {
                 let (image, release) = ((**image).clone(), release.clone());
-                self.standby = Some(Standby { key: key.clone(), image, release, until: *until });
+                self.standby = Some(Standby { key: key.clone(), image, release, since: at, until: *until });
             }
             FleetEvent::RepairStarted { launches, strikes } => {
                 self.keeping = Keeping { launches: launches.clone(), strikes: *strikes, backoff: None };

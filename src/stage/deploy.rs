@@ -174,6 +174,7 @@ impl Deploy {
             Some(Side::target(&image, &release)),
             begun.source.as_ref().map(|(image, release)| Side::source(image, release)),
         ];
+        fleet.has_begun(begun.at, &begun.before);
         fleet.versions = settings.version.as_ref().map(|path| {
             let timeout = settings.health.timeout;
             Versions::new(path, version_of(&image), release.id(), begun.at, timeout)
