@@ -20,11 +20,11 @@
 
 mod client;
 mod family;
-mod journal;
+pub mod journal;
 mod output;
 mod place;
 mod process;
-mod protocol;
+pub mod protocol;
 mod serve;
 mod server;
 mod step;
