@@ -15,6 +15,9 @@ pub const FORMAT: u32 = 1;
 /// path_resolution(7).
 const LINK_LIMIT: u32 = 40;
 
+/// Longest target of a link, in bytes: what Linux makes links of, see symlink(2).
+const TARGET_LIMIT: usize = 4095;
+
 /// The entries of an artifact, in the order of their paths, so that a directory comes before what
 /// is in it. An artifact that is a directory starts with that directory, whose path is empty; one
 /// that is a file has one entry, with the file's name.
@@ -110,6 +113,11 @@ impl Manifest {
             {
                 return Err(format!("{path:?} cannot have the mode {mode:o}"));
             }
+            if let Entry::Link { target, .. } = entry
+                && !(1..=TARGET_LIMIT).contains(&target.len())
+            {
+                return Err(format!("its link {path:?} has a target of {} bytes", target.len()));
+            }
             if seen.insert(path, entry).is_some() {
                 return Err(format!("it has {path:?} twice"));
             }
@@ -138,16 +146,25 @@ impl Manifest {
 
 fn stays_inside(links: &BTreeMap<&str, &str>, path: &str) -> bool {
     let mut left: Vec<&str> = path.rsplit('/').collect();
-    let mut place: Vec<&str> = Vec::new();
+    // Where each part of the place ends in its text: making the text anew for each part would take the
+    // square of its length.
+    let mut place = String::new();
+    let mut ends = Vec::new();
     let mut followed = 0;
     while let Some(part) = left.pop() {
         match part {
             "" | "." => {}
-            ".." if place.pop().is_none() => return false,
-            ".." => {}
+            ".." => match ends.pop() {
+                Some(_) => place.truncate(ends.last().copied().unwrap_or(0)),
+                None => return false,
+            },
             name => {
-                place.push(name);
-                if let Some(target) = links.get(place.join("/").as_str()) {
+                if !ends.is_empty() {
+                    place.push('/');
+                }
+                place.push_str(name);
+                ends.push(place.len());
+                if let Some(target) = links.get(place.as_str()) {
                     followed += 1;
                     if target.starts_with('/') {
                         return false;
@@ -155,7 +172,8 @@ fn stays_inside(links: &BTreeMap<&str, &str>, path: &str) -> bool {
                     if followed > LINK_LIMIT {
                         return true; // a loop leads nowhere
                     }
-                    place.pop();
+                    ends.pop();
+                    place.truncate(ends.last().copied().unwrap_or(0));
                     left.extend(target.rsplit('/'));
                 }
             }

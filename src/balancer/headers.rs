@@ -23,8 +23,12 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
+/// Fields that say where a message goes, how long it is and who sent it: no `Connection` of a client takes
+/// them out, or what a proxy in front said of the client could be taken back by the client itself.
+const END_TO_END: [HeaderName; 5] = [HOST, CONTENT_LENGTH, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST];
+
 /// The protocol that a message asks to switch to, if it does.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let asked =
         asked.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
@@ -32,7 +36,7 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Takes out what was meant for this hop only. `TE: trailers` stays: trailers are passed on.
-pub(super) fn end_hop(headers: &mut HeaderMap) {
+pub fn end_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -40,7 +44,7 @@ pub(super) fn end_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|word| word.trim().parse().ok())
-            .filter(|name| *name != TE)
+            .filter(|name| *name != TE && !END_TO_END.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -57,7 +61,7 @@ pub(super) fn end_hop(headers: &mut HeaderMap) {
 
 /// Makes a client's request head one for a target: nothing of the client's hop, `Host` as the client
 /// said it; `own` is where it was reached. `streamed` says that a body of unknown length follows.
-pub(super) fn to_target(
+pub fn to_target(
     headers: &mut HeaderMap,
     authority: Option<&Authority>,
     own: impl FnOnce() -> String,
@@ -81,7 +85,7 @@ pub(super) fn to_target(
 
 /// Says for whom the request is forwarded. What a proxy before us said stays: only programs of this
 /// machine reach the listener, and the one that ends TLS knows better than we do.
-pub(super) fn forwarded(headers: &mut HeaderMap, client: IpAddr) {
+pub fn forwarded(headers: &mut HeaderMap, client: IpAddr) {
     let earlier: Vec<&str> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
     let chain = match earlier.is_empty() {

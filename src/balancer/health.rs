@@ -28,6 +28,9 @@ const KNOCK: Duration = Duration::from_millis(50);
 /// No target is asked more often, whatever the settings say.
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
+/// No target is asked more seldom: a time so long that a clock cannot tell it would end the checks.
+const MOST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// No service needs to say more about its health; the rest is not read.
 const BODY_LIMIT: usize = 64 * 1024;
 
@@ -50,7 +53,7 @@ impl Sickness {
 pub(super) async fn keep_checking(fleet: Arc<Fleet>, slot: u64) {
     let mut counted_at: Option<Instant> = None;
     while let Some(plan) = fleet.check_plan(slot) {
-        let interval = plan.check.interval.max(LEAST_INTERVAL);
+        let interval = plan.check.interval.clamp(LEAST_INTERVAL, MOST_INTERVAL);
         let started = Instant::now();
         let outcome = check(plan.address, &plan.check).await;
         let knocking = !plan.proven && matches!(outcome, Err(Sickness::Refused(_)));

@@ -23,12 +23,12 @@ mod admin;
 mod client;
 mod fleet;
 mod handover;
-mod headers;
+pub mod headers;
 mod health;
 mod process;
-mod protocol;
+pub mod protocol;
 mod proxy;
-mod saved;
+pub mod saved;
 mod upstream;
 
 pub use client::{Client, FirstWord, Renewed};

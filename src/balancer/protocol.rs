@@ -14,7 +14,7 @@ use crate::cloud::{Error, Listener, Target};
 use crate::ids::{FleetId, InstanceId};
 
 /// The version of everything here but the hello and the take-over.
-pub(super) const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 1;
 
 /// Tells one built program from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl Build {
 
 /// The first line of both sides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Hello {
+pub struct Hello {
     pub protocol: u32,
     pub build: Build,
     /// The process that says it.
@@ -70,7 +70,7 @@ impl Hello {
 /// What a client asks. Everything may be asked twice with the same effect as once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
-pub(super) enum Request {
+pub enum Request {
     PutListener {
         listener: Listener,
     },
@@ -116,7 +116,7 @@ pub(super) enum Request {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-pub(super) enum Answer {
+pub enum Answer {
     Done,
     Targets { targets: Vec<Target>, revision: u64 },
     Refused { fault: Fault, message: String },
@@ -124,7 +124,7 @@ pub(super) enum Answer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Fault {
+pub enum Fault {
     NotFound,
     Conflict,
     Failed,

@@ -20,19 +20,19 @@ const FORMAT: u32 = 1;
 
 /// Everything a new process goes on from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub struct Saved {
     pub format: u32,
     pub fleets: Vec<SavedFleet>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct SavedFleet {
+pub struct SavedFleet {
     pub listener: Listener,
     pub targets: Vec<SavedTarget>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct SavedTarget {
+pub struct SavedTarget {
     pub id: InstanceId,
     pub address: SocketAddr,
     pub state: State,
@@ -48,7 +48,7 @@ pub(super) struct SavedTarget {
 /// What a target is, without what only the running process can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum State {
+pub enum State {
     Initial,
     Healthy,
     Unhealthy,

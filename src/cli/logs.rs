@@ -14,7 +14,7 @@ use crate::ids::{AttemptId, RunId, StageName, StepId};
 use crate::log;
 use crate::run::view::{RunView, StageView, StepStatus};
 
-mod piece;
+pub mod piece;
 
 use piece::{Piece, Which};
 

@@ -27,7 +27,7 @@ mod foreground;
 mod gc;
 mod lift;
 mod lock;
-mod logs;
+pub mod logs;
 mod plan;
 mod policy;
 mod progress;

@@ -47,7 +47,7 @@ mod runs;
 #[cfg(test)]
 mod tests;
 mod ticks;
-mod ui;
+pub mod ui;
 mod webhooks;
 
 pub use access::{Access, AccessError};

@@ -229,7 +229,7 @@ impl Problems {
         let allowed = 1 + length / 4;
         let mut best: Option<(usize, &str)> = None;
         for candidate in known {
-            if self.comparisons == 0 || length > 64 {
+            if self.comparisons == 0 || length > 64 || self.list.len() >= KEPT {
                 return None;
             }
             if candidate.len().abs_diff(word.len()) > allowed + 2 || candidate == word {

@@ -3,14 +3,21 @@
 //! lines are listed a second time below its class, and a file may have several classes.
 
 use super::Error;
-use super::lines::Lines;
+use super::lines::{File, Lines};
 use super::xml::{Document, DocumentType, Piece};
+
+struct Class {
+    name: String,
+    file: File,
+    depth: usize,
+}
 
 pub fn read(bytes: &[u8], into: &mut Lines) -> Result<(), Error> {
     let text = Document::decode(bytes)?;
     let mut document = Document::new(&text, DocumentType::NamePassedOver);
-    // The class at hand, and how deep it stands.
-    let mut class: Option<(String, usize)> = None;
+    // The class at hand: its file, what was read of it, and how deep it stands. The name is looked up once
+    // and not with each line: names may be long, and lines many.
+    let mut class: Option<Class> = None;
     let mut depth = 0;
     loop {
         match document.next()? {
@@ -25,11 +32,14 @@ pub fn read(bytes: &[u8], into: &mut Lines) -> Result<(), Error> {
                     "class" => {
                         let [name] = element.attributes(["filename"]);
                         let name = name.ok_or_else(|| document.malformed("a class without a filename"))?;
-                        into.file(&name);
-                        class = Some((name, depth));
+                        let inner = Class { name, file: File::default(), depth };
+                        // One inside another ends it.
+                        if let Some(outer) = class.replace(inner) {
+                            into.add(outer.name, outer.file);
+                        }
                     }
                     "line" => {
-                        let Some((name, _)) = &class else { continue };
+                        let Some(class) = &mut class else { continue };
                         let [number, hits] = element.attributes(["number", "hits"]);
                         let number = number.and_then(|number| number.trim().parse().ok());
                         let hits: Option<f64> = hits.and_then(|hits| hits.trim().parse().ok());
@@ -38,13 +48,15 @@ pub fn read(bytes: &[u8], into: &mut Lines) -> Result<(), Error> {
                                 document.malformed("a line without a number and how often it was hit")
                             );
                         };
-                        into.file(name).line(number, hits > 0.0);
+                        class.file.line(number, hits > 0.0);
                     }
                     _ => {}
                 }
             }
             Piece::Close => {
-                class = class.filter(|(_, at)| *at != depth);
+                if let Some(ended) = class.take_if(|class| class.depth == depth) {
+                    into.add(ended.name, ended.file);
+                }
                 depth -= 1;
             }
             Piece::Text(_) => {}

@@ -3,6 +3,8 @@
 //! went wrong, `skipped` when it did not run. A case with a `flakyFailure` passed in the end; a
 //! `rerunFailure` stands beside the `failure` of a case that never did.
 
+use std::rc::Rc;
+
 use super::xml::{Document, DocumentType, Element, Piece};
 use super::{Error, FAILURES_KEPT, MESSAGE_KEPT, SLOWEST_KEPT, place, text};
 use crate::run::report::{SlowTest, TestFailure, Tests};
@@ -34,7 +36,8 @@ enum Kind {
 /// A case under way.
 #[derive(Debug, Default)]
 struct Case {
-    class: String,
+    /// Most often its suite's name, which may be long where cases are many.
+    class: Rc<str>,
     name: String,
     file: Option<String>,
     line: Option<u32>,
@@ -51,14 +54,20 @@ impl Cases {
     /// Takes in a file. `root` is the directory that places below it are told relative to.
     pub fn read(&mut self, bytes: &[u8], root: &str) -> Result<(), Error> {
         let text = Document::decode(bytes)?;
-        let mut reading =
-            Reading { tests: Tests::default(), open: Vec::new(), suites: Vec::new(), case: None, root };
+        let mut reading = Reading {
+            tests: Tests::default(),
+            slowest: Vec::new(),
+            open: Vec::new(),
+            suites: Vec::new(),
+            case: None,
+            root,
+        };
         reading.document(Document::new(&text, DocumentType::Refused))?;
-        self.merge(reading.tests);
+        self.merge(reading.tests, reading.slowest);
         Ok(())
     }
 
-    fn merge(&mut self, other: Tests) {
+    fn merge(&mut self, other: Tests, slowest: Vec<Slow>) {
         let tests = &mut self.tests;
         tests.files = tests.files.saturating_add(1);
         tests.passed = tests.passed.saturating_add(other.passed);
@@ -68,7 +77,10 @@ impl Cases {
         tests.milliseconds = tests.milliseconds.saturating_add(other.milliseconds);
         let room = FAILURES_KEPT.saturating_sub(tests.failures.len());
         tests.failures.extend(other.failures.into_iter().take(room));
-        other.slowest.into_iter().for_each(|slow| keep_slowest(tests, slow));
+        for Slow { suite, name, milliseconds } in slowest {
+            let slow = SlowTest { suite: suite.to_string(), name, milliseconds };
+            keep_slowest(&mut tests.slowest, slow, |slow| slow.milliseconds);
+        }
     }
 
     /// The sums and what is kept. Every text of a report passes through `redact` before it is cut.
@@ -89,20 +101,29 @@ impl Cases {
     }
 }
 
-fn keep_slowest(tests: &mut Tests, slow: SlowTest) {
-    let at = tests.slowest.partition_point(|other| other.milliseconds >= slow.milliseconds);
+fn keep_slowest<T>(kept: &mut Vec<T>, slow: T, took: fn(&T) -> u64) {
+    let at = kept.partition_point(|other| took(other) >= took(&slow));
     if at < SLOWEST_KEPT {
-        tests.slowest.insert(at, slow);
-        tests.slowest.truncate(SLOWEST_KEPT);
+        kept.insert(at, slow);
+        kept.truncate(SLOWEST_KEPT);
     }
+}
+
+/// One of the slowest cases of a file under way.
+struct Slow {
+    suite: Rc<str>,
+    name: String,
+    milliseconds: u64,
 }
 
 /// A file under way.
 struct Reading<'r> {
+    /// Without the slowest, which are beside.
     tests: Tests,
+    slowest: Vec<Slow>,
     open: Vec<Kind>,
     /// The names of the suites around.
-    suites: Vec<String>,
+    suites: Vec<Rc<str>>,
     case: Option<Case>,
     root: &'r str,
 }
@@ -140,7 +161,7 @@ impl Reading<'_> {
         match kind {
             Kind::Suite => {
                 let [name] = element.attributes(["name"]);
-                self.suites.push(text::line(&name.unwrap_or_default()));
+                self.suites.push(text::line(&name.unwrap_or_default()).into());
             }
             Kind::Case => self.case = Some(Case::of(element, self.suites.last())),
             Kind::Failure | Kind::Error => self.problem(kind, element),
@@ -203,7 +224,8 @@ impl Reading<'_> {
         tests.milliseconds = tests.milliseconds.saturating_add(case.milliseconds);
         if case.milliseconds > 0 {
             let (suite, name) = (case.class.clone(), case.name.clone());
-            keep_slowest(tests, SlowTest { suite, name, milliseconds: case.milliseconds });
+            let slow = Slow { suite, name, milliseconds: case.milliseconds };
+            keep_slowest(&mut self.slowest, slow, |slow| slow.milliseconds);
         }
         if (case.failed || case.broke) && tests.failures.len() < FAILURES_KEPT {
             tests.failures.push(case.failure(self.root));
@@ -218,14 +240,14 @@ enum Refused {
 }
 
 impl Case {
-    fn of(element: &Element<'_>, suite: Option<&String>) -> Self {
+    fn of(element: &Element<'_>, suite: Option<&Rc<str>>) -> Self {
         let [name, class, file, line, time, status] =
             element.attributes(["name", "classname", "file", "line", "time", "status"]);
         let class = class.map(|class| text::line(&class)).filter(|class| !class.is_empty());
         // GoogleTest lists disabled tests so, and CTest as well.
         let idle = ["notrun", "disabled"];
         Self {
-            class: class.or_else(|| suite.cloned()).unwrap_or_default(),
+            class: class.map(Rc::from).or_else(|| suite.cloned()).unwrap_or_default(),
             name: text::line(&name.unwrap_or_default()),
             file,
             line: line.and_then(|line| line.parse().ok()),
@@ -241,7 +263,7 @@ impl Case {
         let (message, body) = (message.trim(), body.trim());
         let place = {
             let told = self.file.as_deref().map(|file| (file, self.line));
-            let hints = [self.class.as_str(), self.name.as_str(), self.file.as_deref().unwrap_or_default()];
+            let hints = [&*self.class, self.name.as_str(), self.file.as_deref().unwrap_or_default()];
             let found = || place::find(body, &hints, root).or_else(|| place::find(message, &hints, root));
             match told {
                 // The case's own line is where the test begins; its text knows where it failed.
@@ -258,7 +280,7 @@ impl Case {
             (message, body) => format!("{message}\n{body}"),
         };
         TestFailure {
-            suite: self.class,
+            suite: self.class.to_string(),
             name: self.name,
             message,
             place: place.map(|place| text::line(&place)),

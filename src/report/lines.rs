@@ -63,15 +63,16 @@ impl Lines {
 
     fn merge(&mut self, other: Self) {
         for (name, file) in other.files {
-            match self.files.get_mut(&name) {
-                Some(known) => known.merge(file),
-                None => drop(self.files.insert(name, file)),
-            }
+            self.add(name, file);
         }
     }
 
-    pub(super) fn file(&mut self, name: &str) -> &mut File {
-        self.files.entry(name.to_owned()).or_default()
+    /// Takes in what was read of a file.
+    pub(super) fn add(&mut self, name: String, file: File) {
+        match self.files.get_mut(&name) {
+            Some(known) => known.merge(file),
+            None => drop(self.files.insert(name, file)),
+        }
     }
 
     /// The sums, with the gate that the pipeline asks for.

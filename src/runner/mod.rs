@@ -25,12 +25,12 @@
 mod client;
 mod family;
 mod guard;
-mod journal;
+pub mod journal;
 mod mark;
 mod output;
 mod place;
 mod process;
-mod protocol;
+pub mod protocol;
 mod serve;
 mod server;
 mod step;

@@ -39,12 +39,14 @@ impl Address {
         if transport.is_some() {
             return Err(refused("helpers such as ext:: run commands; use https:// or ssh://"));
         }
-        if let Some((scheme, rest)) = text.split_once("://") {
+        // What begins as a path is one, whatever else stands in it.
+        let plain = text.starts_with(['/', '.']);
+        if let Some((scheme, rest)) = text.split_once("://").filter(|_| !plain) {
             return url(text, &scheme.to_ascii_lowercase(), rest).map_err(|reason| refused(&reason));
         }
-        if let Some((host, path)) = scp(text) {
+        if let Some((host, path)) = scp(text).filter(|_| !plain) {
             return match host.rsplit_once('@') {
-                Some((user, host)) if user.contains(':') || bad_host(host) || bad_host(user) => {
+                Some((user, host)) if user.contains(':') || bad_host(host) || bad_user(user) => {
                     Err(refused("that is no user and host"))
                 }
                 _ if path.is_empty() => Err(refused("it names no repository after the colon")),
@@ -90,12 +92,16 @@ fn url(text: &str, scheme: &str, rest: &str) -> Result<Address, String> {
         if !matches!(authority, "" | "localhost") {
             return Err("a file:// address has three slashes: file:///srv/shop.git".to_owned());
         }
-        let path = PathBuf::from(decode(&format!("/{path}"))?);
+        let path = decode(&format!("/{path}"))?;
+        if path.chars().any(char::is_control) {
+            return Err("it has control characters".to_owned());
+        }
+        let path = PathBuf::from(path);
         return Ok(Address(Kind::Path(path.canonicalize().unwrap_or(path))));
     }
     let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
+        Some((user, host)) => (Some(user), without_port(host)),
+        None => (None, without_port(authority)),
     };
     let protocol = match scheme {
         "https" => "https",
@@ -113,7 +119,7 @@ fn url(text: &str, scheme: &str, rest: &str) -> Result<Address, String> {
                         put it into ~/.netrc, or use ssh://"
                 .to_owned());
         }
-        (_, Some(user)) if bad_host(user) => return Err("that is no user".to_owned()),
+        (_, Some(user)) if bad_user(user) => return Err("that is no user".to_owned()),
         _ => {}
     }
     if bad_host(host) {
@@ -127,20 +133,48 @@ fn url(text: &str, scheme: &str, rest: &str) -> Result<Address, String> {
 
 /// `user@host` and `path` of an address in scp's way. A path with a slash before the colon is a path.
 fn scp(text: &str) -> Option<(&str, &str)> {
-    let (host, path) = text.split_once(':')?;
+    let (host, path) = match text.find("@[") {
+        // An address of IPv6 has colons itself.
+        Some(at) if !text[..at].contains(['/', ':']) => {
+            let end = at + text[at..].find("]:")? + 1;
+            (&text[..end], &text[end + 1..])
+        }
+        _ => text.split_once(':')?,
+    };
     (host.contains('@') && !host.contains('/')).then_some((host, path))
 }
 
-/// A leading hyphen would be an option of ssh.
+/// The host of an authority that has no user any more.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// Whether it is neither a name nor an address, which is in brackets where it is one of IPv6. A leading
+/// hyphen would be an option of ssh; the marks end a host for one program and not for another.
 fn bad_host(host: &str) -> bool {
-    host.is_empty() || host.starts_with('-') || host.chars().any(char::is_whitespace)
+    let mark = |c: char| c.is_whitespace() || matches!(c, '[' | ']' | ':' | '@' | '?' | '#' | '\\');
+    match host.strip_prefix('[') {
+        Some(rest) => !rest.strip_suffix(']').is_some_and(is_ipv6),
+        None => host.is_empty() || host.starts_with('-') || host.contains(mark),
+    }
+}
+
+/// An address of IPv6, perhaps with a zone (RFC 6874).
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
+    let plain = zone.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    address.parse::<std::net::Ipv6Addr>().is_ok() && plain && !zone.is_empty()
+}
+
+fn bad_user(user: &str) -> bool {
+    user.is_empty() || user.starts_with('-') || user.chars().any(char::is_whitespace)
 }
 
 fn loopback(host: &str) -> bool {
-    let host = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.split(':').next().unwrap_or(host),
-    };
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -168,8 +202,13 @@ pub(super) fn hide_credentials(text: &str) -> String {
     while let Some(start) = rest.find("://") {
         let (before, after) = rest.split_at(start + 3);
         shown.push_str(before);
-        let end = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"');
-        let authority = after.get(..end.unwrap_or(after.len())).unwrap_or(after);
+        let ends = |c: char| c.is_whitespace() || c == '\'' || c == '"';
+        let whole = after.split(ends).next().unwrap_or_default();
+        let authority = match whole.split('/').next().unwrap_or_default() {
+            // Behind a colon stands a port, or a password that has a slash in it.
+            part if without_port(part).contains(':') && !part.starts_with('[') => whole,
+            part => part,
+        };
         rest = match authority.rfind('@') {
             Some(at) => {
                 shown.push_str("…@");
@@ -202,6 +241,9 @@ mod tests {
             ("http://[::1]:8080/shop", "http://[::1]:8080/shop"),
             ("ssh://git@example.com:22/shop", "ssh://git@example.com:22/shop"),
             ("git@example.com:acme/shop.git", "git@example.com:acme/shop.git"),
+            ("git@[::1]:acme/shop.git", "git@[::1]:acme/shop.git"),
+            ("ssh://git@[fe80::1%25eth0]:22/shop", "ssh://git@[fe80::1%25eth0]:22/shop"),
+            ("file:///srv/git@a:b://c", "/srv/git@a:b://c"),
         ] {
             let address = parse(text).unwrap();
             assert_eq!(address, shown);
@@ -227,6 +269,12 @@ mod tests {
             ("git@-oProxyCommand=id:shop", "no user and host"),
             ("git@example.com:", "no repository"),
             ("https://example.com", "no repository"),
+            ("https://me:hun/hunter2@example.com/shop", "no host"),
+            ("https://example.com#/shop", "no host"),
+            ("https://example.com:22x/shop", "no host"),
+            ("http://[::1]example.com/shop", "not encrypted"),
+            ("git@[-oProxyCommand=id]:shop", "no user and host"),
+            ("file:///a%0ab", "control"),
             ("file://server/shop", "three slashes"),
             ("file:///a%zz", "two hexadecimal digits"),
             ("a\nb", "control"),

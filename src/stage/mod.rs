@@ -25,6 +25,7 @@ pub mod certify;
 pub mod checkout;
 pub mod deploy;
 pub mod fleet;
+pub mod outputs;
 mod reports;
 pub mod script;
 mod shell;

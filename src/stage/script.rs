@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
-use super::{Attempt, Stage, Work, reports};
+use super::{Attempt, Stage, Work, outputs, reports};
 use crate::cloud::Clouds;
 use crate::ids::FleetId;
 use crate::journal::load_fleet;
@@ -122,20 +122,9 @@ impl Script {
         }
         let mut text = String::new();
         file.by_ref().take(OUTPUT_LIMIT).read_to_string(&mut text).map_err(unreadable)?;
-        let mut outputs = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let (name, value) = line.split_once('=').ok_or_else(|| {
-                Failure::task(format!("WINDLASS_OUTPUT takes lines of key=value, not {line:?}"))
-            })?;
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if name.is_empty() || !name.chars().all(plain) {
-                return Err(Failure::task(format!(
-                    "an output's name has letters, digits, hyphens and underscores, unlike {name:?}"
-                )));
-            }
-            outputs.insert(name.to_owned(), redact(value, mask)?);
-        }
-        Ok(outputs)
+        let written = outputs::read(&text).map_err(|wrong| Failure::task(wrong.to_string()))?;
+        let mut redact = redaction(mask)?;
+        Ok(written.into_iter().map(|(name, value)| (name, redact(value))).collect())
     }
 
     async fn artifacts(&self, work: &Work, workspace: &Workspace) -> Result<Vec<Artifact>, Failure> {
@@ -175,10 +164,17 @@ fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Err
 
 /// Secrets never reach the journal, through an output as little as any other way.
 pub fn redact(text: &str, mask: &[Secret]) -> Result<String, Failure> {
+    redaction(mask).map(|mut redact| redact(text))
+}
+
+/// The same for many texts: making ready to look for the secrets takes longer than looking.
+fn redaction(mask: &[Secret]) -> Result<impl FnMut(&str) -> String, Failure> {
     let mut redactor = Redactor::new(mask.iter().map(Secret::expose))
         .map_err(|error| Failure::policy(format!("the secrets cannot be masked: {error}")))?;
-    let mut out = Vec::with_capacity(text.len());
-    redactor.push(text.as_bytes(), &mut out);
-    redactor.finish(&mut out);
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(move |text: &str| {
+        let mut out = Vec::with_capacity(text.len());
+        redactor.push(text.as_bytes(), &mut out);
+        redactor.finish(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    })
 }

@@ -26,11 +26,11 @@ use self::form::Who;
 use super::{Api, Problem};
 
 mod acts;
-mod ansi;
+pub mod ansi;
 mod assets;
 mod deliveries;
 mod fleet;
-mod form;
+pub mod form;
 mod front;
 mod hold;
 mod live;
