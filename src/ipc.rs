@@ -43,6 +43,13 @@ pub async fn connect(directory: &Path, name: &str) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
+/// The number of the process that listens at `directory/name`, if one does.
+pub fn peer(directory: &Path, name: &str) -> Option<u32> {
+    let stream = through(directory, name, std::os::unix::net::UnixStream::connect).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    credentials.pid.as_raw_nonzero().get().try_into().ok()
+}
+
 fn through<T>(directory: &Path, name: &str, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
     let path = directory.join(name);
     if path.as_os_str().len() <= PATH_LIMIT {

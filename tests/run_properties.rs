@@ -154,7 +154,13 @@ impl<'a> World<'a> {
             let used =
                 self.state.running().filter(|i| self.state.pipeline.stages[*i].kind.takes_slot()).count();
             let free_slots = self.draft.slots.saturating_sub(used as u32);
-            let facts = Facts { now: self.now, free_slots, slots: self.draft.slots, places: &self.places };
+            let facts = Facts {
+                now: self.now,
+                free_slots,
+                slots: self.draft.slots,
+                wanting: None,
+                places: &self.places,
+            };
             let decision = decide(&self.state, &facts);
             let mut more = !decision.events.is_empty();
             for event in decision.events {

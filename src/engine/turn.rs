@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Error;
 use super::drive::{Driver, End, Input, STORE_PAUSE};
 use super::observe;
+use super::room;
 use super::slots::Slot;
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
@@ -234,7 +235,9 @@ impl Driver {
         let slots = self.shared.parts.slots.clone();
         loop {
             let taken = draft.slots.len() as u32;
-            let mut facts = Facts { now, free_slots: 0, slots: slots.capacity(), places: &self.places };
+            let wanting = room::wanting(&self.shared.parts.data);
+            let (slots_of, places, wanting) = (slots.capacity(), &self.places, wanting.as_deref());
+            let mut facts = Facts { now, free_slots: 0, slots: slots_of, wanting, places };
             let mut decision = decide(&self.state, &facts);
             let granted = slots.take(decision.slots_wanted);
             if !granted.is_empty() {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::family::{Family, MARK, Member};
-use super::output::Output;
+use super::output::{self, Output};
 use super::process::Process;
 use super::{ExitStatus, StartStep};
 use crate::ids::StepId;
@@ -114,19 +114,15 @@ impl Running {
         Process::read(self.member.leader).map_or(0, |process| process.start_time)
     }
 
-    /// Watches it until it has ended, by itself or by order. Answers how, and the log's length.
-    pub async fn watch(
-        mut self,
-        family: &Family,
-        mut orders: watch::Receiver<Option<Order>>,
-    ) -> (ExitStatus, u64) {
+    /// Watches it until it has ended, by itself or by order.
+    pub async fn watch(mut self, family: &Family, mut orders: watch::Receiver<Option<Order>>) -> End {
         let (mut why, mut drain) = self.until_exit(family, &mut orders).await;
         // The leader is a zombie now. What it left in the background may still write for a while.
         while !self.output.is_closed() {
             tokio::select! {
                 // When writing fails the pipe breaks, which may have ended the leader (SIGPIPE).
                 written = self.output.closed() => if let Err(error) = written {
-                    why.get_or_insert(Ended::Lost(error.to_string()));
+                    why.get_or_insert(error.into());
                 },
                 order = ordered(&mut orders) => drain = drain.min(order.until),
                 () = tokio::time::sleep_until(drain) => break,
@@ -138,21 +134,30 @@ impl Running {
         family.remove(self.member.leader);
         remove(self.script.as_deref());
 
+        let (why, flushed) = match (why, flushed) {
+            // What was still in the pipe was too much.
+            (None, Err(Ended::Flooded(limit))) => (Some(Ended::Flooded(limit)), Ok(())),
+            (why, flushed) => (why, flushed.map_err(|end| end.message())),
+        };
+        let flooded = match why {
+            Some(Ended::Flooded(limit)) => Some(limit),
+            _ => None,
+        };
         let status = match (why, left.map_err(|pids| stuck(&pids)).and(flushed), exit) {
             (Some(Ended::Lost(message)), ..) | (_, Err(message), _) => ExitStatus::Lost { message },
             (Some(Ended::Order(Why::Cancelled)), ..) => ExitStatus::Cancelled,
             (Some(Ended::Order(Why::Shutdown)), ..) => {
                 ExitStatus::Lost { message: "the runner was told to end (SIGTERM), and ended it".to_owned() }
             }
-            (None, Ok(()), Ok(exit)) => match (exit.code(), exit.signal()) {
+            (None | Some(Ended::Flooded(_)), Ok(()), Ok(exit)) => match (exit.code(), exit.signal()) {
                 (Some(code), _) => ExitStatus::Code { code },
                 (None, signal) => ExitStatus::Signal { signal: signal.unwrap_or_default() },
             },
-            (None, Ok(()), Err(error)) => {
+            (None | Some(Ended::Flooded(_)), Ok(()), Err(error)) => {
                 ExitStatus::Lost { message: format!("nobody knows how it ended: {error}") }
             }
         };
-        (status, self.output.length())
+        End { status, log_bytes: self.output.length(), flooded }
     }
 
     /// Waits until the first process has exited; makes it, if so ordered or if its output cannot be
@@ -170,7 +175,7 @@ impl Running {
                 // Fails only when there is no kernel to ask.
                 _ = self.exited.readable() => break,
                 written = self.output.closed(), if !self.output.is_closed() => if let Err(error) = written {
-                    why = Some(Ended::Lost(error.to_string()));
+                    why = Some(error.into());
                     kill_at = Some(Instant::now());
                 },
                 order = ordered(orders) => {
@@ -193,22 +198,52 @@ impl Running {
     }
 
     /// Nobody of the step is left: takes what is still in the pipe.
-    async fn flush(&mut self) -> Result<(), String> {
+    async fn flush(&mut self) -> Result<(), Ended> {
         if self.output.is_closed() {
             return Ok(());
         }
         // Whoever still holds the pipe was handed it by the step and is none of its processes.
         self.output.stop();
         match tokio::time::timeout(FLUSH, self.output.closed()).await {
-            Ok(flushed) => flushed.map_err(|error| error.to_string()),
-            Err(_) => Err("its log could not be written: the disk does not answer".to_owned()),
+            Ok(flushed) => flushed.map_err(Ended::from),
+            Err(_) => Err(Ended::Lost("its log could not be written: the disk does not answer".to_owned())),
         }
     }
 }
 
+/// How a step ended.
+pub struct End {
+    pub status: ExitStatus,
+    /// The log's length.
+    pub log_bytes: u64,
+    /// The limit of its log, if it was ended because it wrote more.
+    pub flooded: Option<u64>,
+}
+
+/// Why a step did not end by itself.
 enum Ended {
     Order(Why),
     Lost(String),
+    /// Its log has reached this limit.
+    Flooded(u64),
+}
+
+impl Ended {
+    fn message(self) -> String {
+        match self {
+            Self::Lost(message) => message,
+            Self::Order(_) | Self::Flooded(_) => String::new(),
+        }
+    }
+}
+
+impl From<output::Error> for Ended {
+    fn from(error: output::Error) -> Self {
+        match error {
+            output::Error::Limit { limit, .. } => Self::Flooded(limit),
+            error => Self::Lost(error.to_string()),
+        }
+    }
 }
 
 /// The next order; never, when nobody can give one any more.

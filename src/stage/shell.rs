@@ -11,6 +11,7 @@ use crate::pipeline::model::ShellStep;
 use crate::run::event::{Cause, Failure};
 use crate::runner::{self, Exit, ExitStatus, GRACE, StartStep};
 use crate::secret::Secret;
+use crate::space;
 
 /// How long after the grace a cancelled step may still take: the runner ends what forked meanwhile
 /// and drains the output.
@@ -44,6 +45,7 @@ impl Shell {
             directory: self.directory.clone(),
             env: self.env.clone(),
             mask: self.mask.iter().map(|secret| secret.expose().to_owned()).collect(),
+            log_limit: Some(attempt.work.settings.runner.log_limit),
         };
         let mut stop = attempt.stop_signal();
         let exit = tokio::select! {
@@ -86,6 +88,13 @@ fn code(exit: &Exit) -> Option<i32> {
 }
 
 fn judge(name: &str, exit: &Exit, log: &Path) -> Result<(), Failure> {
+    if let Some(limit) = exit.flooded {
+        return Err(Failure::task(format!(
+            "“{name}” wrote more than {} of output and was ended: let it say less, or allow more with \
+             runner.log_limit in the settings",
+            space::size(limit)
+        )));
+    }
     match &exit.status {
         ExitStatus::Code { code: 0 } => Ok(()),
         ExitStatus::Code { code } => {
