@@ -15,11 +15,13 @@ use crate::config::Settings;
 use crate::engine::{Engine, Parts, Slots, Surveyor};
 use crate::ids::CommitSha;
 use crate::intake::{self, Intake};
+use crate::ipc;
 use crate::run::event::{Origin, Shipment};
 use crate::runner::{self, Runner};
 use crate::source::{Address, Sources};
 use crate::stage::{self, Stage, Workspaces};
 use crate::store::hold::{Hold, HoldError};
+use crate::store::home::{self, HomeError};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store};
 
@@ -28,6 +30,8 @@ use crate::store::{self, Store};
 pub enum Error {
     #[error(transparent)]
     Hold(#[from] HoldError),
+    #[error(transparent)]
+    Home(#[from] HomeError),
     #[error(
         "the journal of {} is missing: there are steps' logs or instances, and no windlass.db that knows of \
          them; restore it from a backup, or move the directories logs and instances away",
@@ -58,6 +62,7 @@ impl House {
     pub async fn open(data: &Path, what: &str, settings: &Settings) -> Result<Self, Error> {
         let hold = Hold::take(data, what)?;
         let data = data.canonicalize().map_err(Error::Program)?;
+        home::settle(&data, |what| ipc::peer(&data, &format!("{what}.sock")))?;
         if Sqlite::is_missing(&data) && ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
         {
             return Err(Error::NoJournal(data));

@@ -68,6 +68,13 @@ fn connect_at_once(path: PathBuf) -> io::Result<std::os::unix::net::UnixStream> 
     Ok(socket.into())
 }
 
+/// The number of the process that listens at `directory/name`, if one does.
+pub fn peer(directory: &Path, name: &str) -> Option<u32> {
+    let stream = through(directory, name, std::os::unix::net::UnixStream::connect).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    credentials.pid.as_raw_nonzero().get().try_into().ok()
+}
+
 fn through<T>(directory: &Path, name: &str, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
     let path = directory.join(name);
     if path.as_os_str().len() <= PATH_LIMIT {

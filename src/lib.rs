@@ -18,6 +18,7 @@
 //! - [`clock`], [`secret`] - time as a value; values that cannot be printed
 //! - [`ipc`], [`wake`] - JSON lines over unix sockets; what the kernel wakes us for
 //! - [`directory`] - directories for this user only
+//! - [`space`] - how much room is left on a disk
 //!
 //! The pure core, values to values:
 //! - [`pipeline`] - what the author wrote, from text to a model that is always legal
@@ -85,6 +86,7 @@ pub mod run;
 pub mod runner;
 pub mod secret;
 pub mod source;
+pub mod space;
 pub mod stage;
 pub mod store;
 pub mod wake;

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wake", &[]),
     ("ipc", &[]),
     ("directory", &[]),
+    ("space", &[]),
     ("pipeline", &["ids"]),
     ("run", &["ids", "pipeline"]),
     ("rollout", &["ids"]),
@@ -20,26 +21,27 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cloud", &["ids", "wake"]),
     ("reap", &["ids", "cloud"]),
     ("config", &["ids", "secret", "pipeline", "rollout", "cloud"]),
-    ("store", &["ids", "directory", "run"]),
+    ("store", &["ids", "directory", "space", "run"]),
     ("journal", &["ids", "run", "store"]),
     ("log", &["ids", "secret", "wake"]),
     ("report", &["run"]),
     ("source", &["ids", "directory", "run"]),
     ("github", &["ids", "secret"]),
     ("balancer", &["ids", "wake", "ipc", "cloud"]),
-    ("runner", &["ids", "wake", "ipc", "directory", "pipeline", "log"]),
+    ("runner", &["ids", "wake", "ipc", "directory", "space", "pipeline", "log"]),
     (
         "stage",
         &[
-            "ids", "clock", "secret", "pipeline", "run", "rollout", "cloud", "artifact", "config", "store",
+            "ids", "clock", "secret", "space", "pipeline", "run", "rollout", "cloud", "artifact", "config",
+            "store",
             "journal", "log", "report", "source", "runner",
         ],
     ),
     (
         "engine",
         &[
-            "ids", "clock", "pipeline", "run", "rollout", "cloud", "reap", "config", "store", "journal",
-            "stage",
+            "ids", "clock", "space", "pipeline", "run", "rollout", "cloud", "reap", "config", "store",
+            "journal", "stage",
         ],
     ),
     (
@@ -52,15 +54,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "ids", "clock", "secret", "ipc", "pipeline", "run", "config", "store", "journal", "log",
+            "ids", "clock", "secret", "ipc", "space", "pipeline", "run", "config", "store", "journal", "log",
             "github", "engine", "intake",
         ],
     ),
     (
         "app",
         &[
-            "ids", "clock", "run", "cloud", "artifact", "config", "store", "source", "balancer", "runner",
-            "stage", "engine", "intake",
+            "ids", "clock", "ipc", "run", "cloud", "artifact", "config", "store", "source", "balancer",
+            "runner", "stage", "engine", "intake",
         ],
     ),
     (
@@ -71,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "secret",
             "ipc",
             "directory",
+            "space",
             "pipeline",
             "run",
             "reap",

@@ -172,8 +172,14 @@ impl<'a> World<'a> {
                 self.state.running().filter(|i| self.state.pipeline.stages[*i].kind.takes_slot()).count();
             let free_slots = self.draft.slots.saturating_sub(used as u32);
             let lasted = self.lasted();
-            let (now, slots) = (self.now, self.draft.slots);
-            let facts = Facts { now, lasted: &lasted, free_slots, slots, places: &self.places };
+            let facts = Facts {
+                now: self.now,
+                lasted: &lasted,
+                free_slots,
+                slots: self.draft.slots,
+                wanting: None,
+                places: &self.places,
+            };
             let decision = decide(&self.state, &facts);
             let mut more = !decision.events.is_empty();
             for event in decision.events {

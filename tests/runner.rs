@@ -62,6 +62,7 @@ impl World {
                 ("WORLD".to_owned(), self.name()),
             ]),
             mask: vec!["hunter22".to_owned()],
+            log_limit: None,
         }
     }
 

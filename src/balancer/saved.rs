@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ use crate::ids::InstanceId;
 
 /// The version of the format. A field may be added when it has a default.
 const FORMAT: u32 = 1;
+
+/// The pause before a state that could not be written is written again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Everything a new process goes on from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -146,7 +150,13 @@ impl Saver {
     pub async fn run(self: Arc<Self>, snapshot: impl Fn() -> Saved) {
         let mut wanted = self.wanted.subscribe();
         wanted.mark_changed();
-        while wanted.changed().await.is_ok() {
+        let mut behind = false;
+        loop {
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                // Nobody tells when a full disk has room again.
+                () = tokio::time::sleep(AGAIN), if behind => {}
+            }
             let change = *wanted.borrow_and_update();
             let stopped = self.stopped.lock().await;
             if *stopped {
@@ -160,9 +170,14 @@ impl Saver {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
-            if let Some(why) = &problem {
-                tracing::error!("the state cannot be written: {why}");
+            match (&problem, behind) {
+                (Some(why), false) => {
+                    tracing::error!("the state cannot be written, and is tried again: {why}")
+                }
+                (None, true) => tracing::info!("the state can be written again"),
+                _ => {}
             }
+            behind = problem.is_some();
             self.written.send_replace((change, problem));
         }
     }

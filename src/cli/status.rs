@@ -8,6 +8,7 @@ use super::{Error, Exit, text};
 use crate::app;
 use crate::engine::fleets::{self, FleetView};
 use crate::http::FleetList;
+use crate::space;
 
 /// Longest reason that an instance is shown with, in characters; `show` and `logs` have all of it.
 const REASON: usize = 160;
@@ -55,6 +56,11 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     }
     drop(out);
     // Not about fleets, but who looks here wants to know.
+    let disk = place.directory().and_then(|data| space::of(data).ok()).filter(space::Space::is_short);
+    if let Some(disk) = disk {
+        let word = if disk.is_full() { "full" } else { "nearly full" };
+        anstream::eprintln!("{YELLOW}disk{YELLOW:#} {word}: {disk} at {place}; free some: runs wait for it");
+    }
     for problem in broken {
         anstream::eprintln!("{YELLOW}pipelines{YELLOW:#} {problem}");
     }

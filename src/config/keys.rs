@@ -267,6 +267,11 @@ static RUNNER: Table = Table {
             "stages of shell at the same time; one for each core unless given",
         ),
         Key::optional("pass", Shape::List(&Shape::Variable), "environment variables that steps inherit"),
+        Key::optional(
+            "log_limit",
+            Shape::Size(1024),
+            "longest output of a step, which is ended when it writes more; 1GiB unless given",
+        ),
         Key::later("user"),
     ],
     one_of: &[],

@@ -180,11 +180,18 @@ pub struct Runner {
     pub slots: u32,
     /// Environment variables that steps inherit.
     pub pass: Vec<String>,
+    /// Longest output of a step, in bytes.
+    pub log_limit: u64,
 }
+
+/// Longest output of a step unless the settings say otherwise: far more than anybody reads, and less than
+/// the disk of whoever did not think of it has.
+const LOG_LIMIT: u64 = 1024 * 1024 * 1024;
 
 impl Default for Runner {
     fn default() -> Self {
-        Self { slots: std::thread::available_parallelism().map_or(2, |n| n.get() as u32), pass: Vec::new() }
+        let slots = std::thread::available_parallelism().map_or(2, |n| n.get() as u32);
+        Self { slots, pass: Vec::new(), log_limit: LOG_LIMIT }
     }
 }
 

@@ -362,6 +362,11 @@ fn runner(node: &Node) -> Runner {
     let default = Runner::default();
     Runner {
         slots: number(node, "slots").unwrap_or(default.slots),
+        log_limit: node
+            .get("log_limit")
+            .and_then(Node::text)
+            .and_then(|written| text::size(written).ok())
+            .unwrap_or(default.log_limit),
         pass: node
             .get("pass")
             .map(Node::items)

@@ -27,7 +27,7 @@ people:
 github:
   webhook_secrets: [{ env: WINDLASS_TEST_HOOK }, { file: hook }]
   repositories: { acme/storefront: { url: ../storefront } }
-runner: { slots: 4, pass: [CARGO_HOME, RUSTUP_HOME] }
+runner: { slots: 4, pass: [CARGO_HOME, RUSTUP_HOME], log_limit: 64MiB }
 "#;
 
 fn settings() -> Settings {
@@ -62,7 +62,7 @@ fn settings_are_read_with_their_defaults() {
     assert_eq!(env, ["ON=yes", "SHOP_DB=postgres://x", "V=1.10"]);
     assert_eq!(settings.environments[&production].promotion, Promotion::Manual);
     assert_eq!(settings.environments["edge"].group, Group::Other("edge".into()));
-    assert_eq!(settings.runner.slots, 4);
+    assert_eq!((settings.runner.slots, settings.runner.log_limit), (4, 64 * 1024 * 1024));
     assert_eq!(settings.runner.pass, ["CARGO_HOME", "RUSTUP_HOME"]);
     assert_eq!(settings.secrets["SIGNING_KEY"], SecretSource::File("/etc/windlass/keys/signing".into()));
 }

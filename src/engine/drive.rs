@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::policy::{places, policy};
-use super::{Error, Handle, Request, Shared, slots::Slot};
+use super::{Error, Handle, Request, Shared, room, slots::Slot};
 use crate::clock::{Ages, between};
 use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId, StageName};
@@ -271,8 +271,9 @@ impl Driver {
                     )
                 }
             };
+            let run = attempt.work.id.run.clone();
             let events = attempt.into_deferred();
-            let end = end.map(Box::new);
+            let end = end.map(Box::new).map_err(|failure| room::explain(failure, &data, &run));
             let _ = ends.send(End::Attempt { stage: i, attempt: number, events, end });
         });
         let active = Active { attempt: number, stop, force_at: None, task: task.abort_handle(), _slot: slot };

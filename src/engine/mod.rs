@@ -37,6 +37,7 @@ mod known;
 mod lanes;
 mod observe;
 mod policy;
+mod room;
 mod slots;
 mod take_up;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! appended, right after; nothing depends on it.
 
 use crate::ids::RunId;
-use crate::run::decide::Waits;
+use crate::run::decide::{Wait, WaitKind, Waits};
 use crate::run::event::RunEvent;
 use crate::run::state::RunState;
 
@@ -75,15 +75,23 @@ fn one(run: &RunId, event: &RunEvent) {
 pub(super) fn waits(state: &RunState, before: &Waits, now: &Waits) {
     let run = &state.id;
     for (i, wait) in &now.stages {
-        if before.stages.get(i) != Some(wait)
+        if is_news(before.stages.get(i), wait)
             && let Some(stage) = state.pipeline.stages.get(*i)
         {
             tracing::info!(%run, stage = %stage.name, reason = wait.reason, "stage waits");
         }
     }
     if let Some(wait) = &now.plain
-        && before.plain.as_ref() != Some(wait)
+        && is_news(before.plain.as_ref(), wait)
     {
         tracing::info!(%run, reason = wait.reason, "stages wait");
+    }
+}
+
+/// How much room there is on a disk changes all the time: that it is waited for is said once.
+fn is_news(before: Option<&Wait>, now: &Wait) -> bool {
+    match before {
+        Some(before) if before.kind == WaitKind::Space => now.kind != WaitKind::Space,
+        before => before != Some(now),
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Error;
 use super::drive::{Driver, End, Input, STORE_PAUSE};
 use super::observe;
+use super::room;
 use super::slots::Slot;
 use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
@@ -237,7 +238,15 @@ impl Driver {
         loop {
             let taken = draft.slots.len() as u32;
             let (places, slots_in_all) = (&self.places, slots.capacity());
-            let mut facts = Facts { now, lasted: &lasted, free_slots: 0, slots: slots_in_all, places };
+            let wanting = room::wanting(&self.shared.parts.data);
+            let mut facts = Facts {
+                now,
+                lasted: &lasted,
+                free_slots: 0,
+                slots: slots_in_all,
+                wanting: wanting.as_deref(),
+                places,
+            };
             let mut decision = decide(&self.state, &facts);
             let granted = slots.take(decision.slots_wanted);
             if !granted.is_empty() {

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use crate::space;
 use crate::store::RunFilter;
 
 /// What must be done before the server is ready. Each thing that is begun is named here until it is
@@ -36,7 +37,7 @@ impl Readiness {
 pub struct Health {
     /// `ok`, `ready` or `not ready`.
     pub status: String,
-    /// Why it is not ready.
+    /// Why it is not ready, or what it should not be left alone with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
 }
@@ -54,7 +55,20 @@ pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, Json<Health>)
     if api.shutdown.is_cancelled() {
         reasons.push("the server is ending".to_owned());
     }
-    match reasons.is_empty() {
+    let is_ready = reasons.is_empty();
+    let mut is_full = false;
+    if let Some(disk) = space::of(&api.data).ok().filter(space::Space::is_short) {
+        is_full = disk.is_full();
+        reasons.push(match is_full {
+            true => format!("the disk is full: {disk} at {}", api.data.display()),
+            false => format!(
+                "the disk is nearly full: {disk} at {}; runs wait until there are {}",
+                api.data.display(),
+                space::size(disk.wanted())
+            ),
+        });
+    }
+    match is_ready && !is_full {
         true => (StatusCode::OK, Json(Health { status: "ready".to_owned(), reasons })),
         false => (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "not ready".to_owned(), reasons })),
     }

@@ -30,6 +30,7 @@ fn of(shape: &Shape) -> Value {
         Shape::Time(_) => {
             json!({ "type": "string", "minLength": 2, "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$" })
         }
+        Shape::Size(_) => json!({ "type": "string", "pattern": "^[0-9]+[KMGT]iB$" }),
         Shape::Share(least) => json!({ "oneOf": [
             { "type": "integer", "minimum": least },
             { "type": "string", "pattern": "^[0-9]{1,3}%$" },

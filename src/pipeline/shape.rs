@@ -34,6 +34,8 @@ pub enum Shape {
     Whole(u64, u64),
     /// A duration, at least so long.
     Time(Duration),
+    /// A number of bytes with its unit, at least so many.
+    Size(u64),
     /// A number of members or a percentage, at least so much.
     Share(u32),
     /// One of these words; the second ones are known and not supported yet.
@@ -149,6 +151,7 @@ impl Shape {
             Self::UrlPath => "a path such as /healthz".into(),
             Self::Whole(..) => "a whole number".into(),
             Self::Time(_) => "a duration such as 500ms, 15m or 1h30m".into(),
+            Self::Size(_) => "a size such as 500MiB or 2GiB".into(),
             Self::Share(_) => "a number or a percentage such as 25%".into(),
             Self::Flag => "true or false".into(),
             Self::PerCent => "a number such as 85 or 85.5".into(),

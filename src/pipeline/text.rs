@@ -70,6 +70,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads `512KiB`, `64MiB`, `2GiB` or `1TiB`: a number of bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size; sizes are written 512KiB, 64MiB, 2GiB or 1TiB");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text.get(digits.len()..) {
+        Some("KiB") => 1 << 10,
+        Some("MiB") => 1 << 20,
+        Some("GiB") => 1 << 30,
+        Some("TiB") => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
 /// A duration as an author would write it.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();

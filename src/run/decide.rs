@@ -19,6 +19,9 @@ use crate::ids::{Digest, EnvironmentName};
 use crate::pipeline::expression::{Context, StageContext};
 use crate::pipeline::model::{Kind, Stage};
 
+/// While a stage waits for room on the disk, of which nobody tells, it is looked for so often.
+const SPACE_BEAT: Duration = Duration::from_secs(2);
+
 /// What the world has to say, besides the journal.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
@@ -29,6 +32,8 @@ pub struct Facts<'a> {
     pub free_slots: u32,
     /// All slots there are, for messages.
     pub slots: u32,
+    /// Why nothing that writes to the disk is to be begun now: one sentence, without a period.
+    pub wanting: Option<&'a str>,
     pub places: &'a BTreeMap<EnvironmentName, Place>,
 }
 
@@ -129,6 +134,8 @@ pub struct Wait {
 pub enum WaitKind {
     /// For a slot.
     Slot,
+    /// For room on the disk.
+    Space,
     /// Until it is known what a promotion would ship: nobody can decide before that.
     Survey,
     /// At a gate, or for a fleet.
@@ -258,6 +265,11 @@ fn retry(state: &RunState, facts: &Facts, decision: &mut Decision) {
 /// Starts as many of the stages that wait for nothing but a slot as there are slots.
 fn start_plain(state: &RunState, facts: &Facts, decision: &mut Decision) {
     let mut left = state.plain().len() as u32;
+    if let Some(reason) = facts.wanting.filter(|_| left > 0) {
+        decision.wake_by(later(facts.now, SPACE_BEAT));
+        decision.waits.plain = Some(Wait { kind: WaitKind::Space, reason: reason.to_owned() });
+        return;
+    }
     for i in state.plain() {
         if decision.slots_taken >= facts.free_slots {
             decision.slots_wanted += left;
@@ -377,6 +389,11 @@ fn passes(
 
 fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
     let (stage, _) = state.stage(i);
+    if let Some(reason) = facts.wanting.filter(|_| writes(&stage.kind)) {
+        decision.wake_by(later(facts.now, SPACE_BEAT));
+        decision.wait(i, WaitKind::Space, reason.to_owned());
+        return;
+    }
     if stage.kind.takes_slot() {
         if decision.slots_taken >= facts.free_slots {
             decision.slots_wanted += 1;
@@ -404,6 +421,12 @@ fn start(state: &RunState, facts: &Facts, i: usize, decision: &mut Decision) {
             }
         }
     }
+}
+
+/// Whether a stage fills the disk of the data directory. What goes to a fleet goes there, also back to
+/// what ran before, and waits for room by itself where its cloud has none.
+fn writes(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Deploy | Kind::Certify)
 }
 
 fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<Inputs, Failure> {

@@ -321,7 +321,7 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
     }
     let at_a_gate = state.gates.values().any(|gate| gate.undecided().is_some());
     let started = state.stages.iter().any(|stage| !stage.attempts.is_empty());
-    let long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry);
+    let long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry | WaitKind::Space);
     let for_long = waits.stages.values().any(long);
     let soon = waits.plain.is_some() || waits.stages.values().any(|wait| !long(wait));
     match (started, at_a_gate || for_long, soon) {
@@ -344,7 +344,7 @@ fn stage_view(state: &RunState, waits: &Waits, i: usize) -> StageView {
     let wait = waits.of(state, i);
     let status = match (&stage_state.phase, wait.map(|wait| wait.kind)) {
         (Phase::Pending, Some(WaitKind::Slot)) => StageStatus::Queued,
-        (Phase::Pending, Some(WaitKind::Gate | WaitKind::Retry)) => StageStatus::Waiting,
+        (Phase::Pending, Some(WaitKind::Gate | WaitKind::Retry | WaitKind::Space)) => StageStatus::Waiting,
         (Phase::Pending, Some(WaitKind::Survey) | None) => StageStatus::Pending,
         (Phase::Running, _) => StageStatus::Running,
         (Phase::Retrying { .. }, _) => StageStatus::Retrying,

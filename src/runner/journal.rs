@@ -9,7 +9,9 @@
 //!   meanwhile, as the steps themselves do not survive that either and whoever asked for them
 //!   keeps a journal of its own;
 //! - the file is written anew, with the ended steps worth keeping, when a runner starts and when it
-//!   has grown enough; secrets and output are never in it.
+//!   has grown enough; secrets and output are never in it;
+//! - room for records is kept ahead, so that a step that fills the disk does not lose its own end. What
+//!   cannot be written all the same is written as soon as it can be, before anything else.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::fs::FallocateFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,9 @@ const KEPT_COUNT: usize = 10_000;
 
 /// Lines after which the file is written anew.
 const LINES: usize = 4 * KEPT_COUNT;
+
+/// Room for records that is kept beyond the end of the file, in bytes: about a thousand of them.
+const AHEAD: u64 = 256 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,8 +161,12 @@ pub struct Journal {
     boot: String,
     file: File,
     lines: usize,
-    /// A record could not be written, whole or at all.
-    behind: bool,
+    /// Up to where the file has room on the disk, as far as is known.
+    room: u64,
+    /// Its length.
+    length: u64,
+    /// Records that could not be written, whole or at all.
+    owed: Vec<u8>,
 }
 
 impl Journal {
@@ -174,13 +184,24 @@ impl Journal {
         file.sync_data()?;
         fs::rename(&new, path)?;
         let file = OpenOptions::new().append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), boot, file, lines: ended.len(), behind: false })
+        let (lines, length) = (ended.len(), text.len() as u64);
+        let mut journal =
+            Self { path: path.to_owned(), boot, file, lines, room: length, length, owed: Vec::new() };
+        journal.look_ahead();
+        Ok(journal)
     }
 
-    /// Records that a step is about to be started.
+    /// Records that a step is about to be started. When this fails it is not recorded, and never will be.
     pub fn starting(&mut self, start: &StartStep, mark: &str, at: Timestamp) -> io::Result<()> {
         let (step, log) = (start.step.clone(), start.log.clone());
-        self.append(&Record::Starting { step, born: Some(start.born), mark: mark.to_owned(), log, at })
+        let record = Record::Starting { step, born: Some(start.born), mark: mark.to_owned(), log, at };
+        self.settle()?;
+        let before = self.owed.len();
+        let written = self.append(&record);
+        if written.is_err() {
+            self.owed.truncate(before);
+        }
+        written
     }
 
     /// Records which process a step's first is.
@@ -189,14 +210,32 @@ impl Journal {
         self.append(&Record::Running { step: step.clone(), pid, start_time })
     }
 
-    /// Records how a step ended.
+    /// Records how a step ended. When this fails it is owed.
     pub fn ended(&mut self, step: &StepId, past: &Past) -> io::Result<()> {
         self.append(&Record::ended(step, past))
     }
 
     /// Whether the file should be written anew, which is only possible while no step runs.
     pub fn is_due(&self) -> bool {
-        self.behind || self.lines > LINES
+        self.lines > LINES
+    }
+
+    /// Whether there are records that could not be written.
+    pub fn is_behind(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Writes what is owed.
+    pub fn settle(&mut self) -> io::Result<()> {
+        if self.owed.is_empty() {
+            return Ok(());
+        }
+        // What is there of a record that was not written whole must not spoil the next one.
+        let mut text = vec![b'\n'];
+        text.extend_from_slice(&self.owed);
+        self.write(&text)?;
+        self.owed.clear();
+        Ok(())
     }
 
     /// Writes the file anew; see [`create`](Self::create). On failure the old one goes on.
@@ -211,15 +250,30 @@ impl Journal {
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {
-        let mut text = line(record)?;
-        if self.behind {
-            // What is there of the record that could not be written must not spoil this one.
-            text.insert(0, b'\n');
-        }
-        let written = self.file.write_all(&text);
-        self.behind = written.is_err();
+        let text = line(record)?;
         self.lines += 1;
+        let written = self.settle().and_then(|()| self.write(&text));
+        if written.is_err() {
+            self.owed.extend(text);
+        }
         written
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
+        self.length += text.len() as u64;
+        if self.room < self.length + AHEAD / 2 {
+            self.look_ahead();
+        }
+        Ok(())
+    }
+
+    /// Keeps room for more. Where that cannot be had, records are written as they come.
+    fn look_ahead(&mut self) {
+        let kept = rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, AHEAD);
+        if kept.is_ok() {
+            self.room = self.length + AHEAD;
+        }
     }
 }
 
@@ -259,7 +313,10 @@ mod tests {
 
     fn past(at: Timestamp) -> Past {
         let status = ExitStatus::Code { code: 0 };
-        Past { born: Some(at), exit: Exit { status, started_at: at, finished_at: at, log_bytes: 7 } }
+        Past {
+            born: Some(at),
+            exit: Exit { status, started_at: at, finished_at: at, log_bytes: 7, flooded: None },
+        }
     }
 
     fn start(n: u32, born: Timestamp) -> StartStep {
@@ -271,6 +328,7 @@ mod tests {
             directory: "/".into(),
             env: Default::default(),
             mask: Vec::new(),
+            log_limit: None,
             log: "/log".into(),
         }
     }
@@ -342,5 +400,39 @@ mod tests {
         assert_eq!(found.abandoned.first().unwrap().leader, Some((Pid::from_raw(77).unwrap(), 1234)));
         assert_eq!(found.ended.len(), 1);
         assert_eq!(found.ended.get(&step(1)).unwrap().exit.status, ExitStatus::Code { code: 3 });
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_owed_and_written_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let now = Timestamp::now();
+        let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
+        journal.starting(&start(1, now), "mark", now).unwrap();
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let disk = std::mem::replace(&mut journal.file, full);
+        journal.ended(&step(1), &past(now)).unwrap_err();
+        // Not begun, so that nobody ever calls it lost.
+        journal.starting(&start(2, now), "mark", now).unwrap_err();
+        assert!(journal.is_behind() && journal.settle().is_err());
+
+        journal.file = disk;
+        // Half of a record that was being written.
+        journal.file.write_all(b"{\"ended\":{\"st").unwrap();
+        journal.settle().unwrap();
+        assert!(!journal.is_behind());
+        let found = read(&path, "boot").unwrap();
+        assert_eq!(found, Found { ended: HashMap::from([(step(1), past(now))]), abandoned: Vec::new() });
+    }
+
+    #[test]
+    fn a_later_version_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let text = "{\"opened\":{\"version\":2,\"boot\":\"b\"}}\n{\"woven\":7}\n";
+        fs::write(&path, text).unwrap();
+        let refused = read(&path, "b").unwrap_err();
+        assert!(refused.to_string().contains("a newer windlass"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

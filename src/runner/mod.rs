@@ -92,6 +92,9 @@ pub struct StartStep {
     pub env: BTreeMap<String, String>,
     /// What must not appear in the log.
     pub mask: Vec<String>,
+    /// Longest log, in bytes. A step that writes more is ended, and its log says why.
+    #[serde(default)]
+    pub log_limit: Option<u64>,
     /// Where its output goes, appended. The file and the directories above are made when it first
     /// writes something.
     pub log: PathBuf,
@@ -105,6 +108,9 @@ pub struct Exit {
     pub finished_at: Timestamp,
     /// Length of its log, in bytes, after redaction.
     pub log_bytes: u64,
+    /// The limit of its log, if it was ended because it wrote more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flooded: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use crate::log::{self, Redactor};
+use crate::space;
 
 /// As much as a pipe holds unless told otherwise; see pipe(7).
 const BUFFER: usize = 64 * 1024;
@@ -32,6 +33,7 @@ enum State {
     Quiet {
         pipe: AsyncFd<OwnedFd>,
         mask: Vec<String>,
+        limit: Option<u64>,
     },
     Pumping {
         pump: JoinHandle<io::Result<u64>>,
@@ -48,10 +50,22 @@ pub enum Error {
     DiskFull(PathBuf),
     #[error("the log {} could not be written: {error}", path.display())]
     Log { path: PathBuf, error: io::Error },
+    /// It would be longer than that, in bytes. What came before is in it.
+    #[error("the log {} has reached its limit", path.display())]
+    Limit { path: PathBuf, limit: u64 },
 }
+
+/// More was written than a log may have, in bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} bytes")]
+struct Flooded(u64);
 
 impl Error {
     fn new(path: &Path, error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Flooded>());
+        if let Some(Flooded(limit)) = inner {
+            return Self::Limit { path: path.to_owned(), limit: *limit };
+        }
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
             _ => Self::Log { path: path.to_owned(), error },
@@ -61,13 +75,13 @@ impl Error {
 
 impl Output {
     /// Makes a pipe for what is to go into `log`; the other value is its end for the step. The log
-    /// is made when something comes.
-    pub fn open(log: PathBuf, mask: Vec<String>) -> io::Result<(Self, OwnedFd)> {
+    /// is made when something comes, and has at most `limit` bytes and a line that says so.
+    pub fn open(log: PathBuf, mask: Vec<String>, limit: Option<u64>) -> io::Result<(Self, OwnedFd)> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // Only our end: the step's must block, as programs expect.
         rustix::io::ioctl_fionbio(&read, true)?;
         let pipe = crate::wake::readable(read)?;
-        Ok((Self { log, state: State::Quiet { pipe, mask } }, write))
+        Ok((Self { log, state: State::Quiet { pipe, mask, limit } }, write))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -116,10 +130,10 @@ impl Output {
             self.state = State::Closed(self.log_length());
             return Ok(());
         }
-        let State::Quiet { pipe, mask } = std::mem::replace(&mut self.state, State::Closed(0)) else {
+        let State::Quiet { pipe, mask, limit } = std::mem::replace(&mut self.state, State::Closed(0)) else {
             return Ok(());
         };
-        self.state = pump_on_a_thread(pipe.into_inner(), first.to_vec(), self.log.clone(), mask)
+        self.state = pump_on_a_thread(pipe.into_inner(), first.to_vec(), self.log.clone(), mask, limit)
             .map_err(|error| self.failed(error))?;
         Ok(())
     }
@@ -147,20 +161,42 @@ impl Output {
     }
 }
 
-fn pump_on_a_thread(pipe: OwnedFd, first: Vec<u8>, log: PathBuf, mask: Vec<String>) -> io::Result<State> {
+fn pump_on_a_thread(
+    pipe: OwnedFd,
+    first: Vec<u8>,
+    log: PathBuf,
+    mask: Vec<String>,
+    limit: Option<u64>,
+) -> io::Result<State> {
     let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
     let stopped = Arc::clone(&stop);
-    let pump = tokio::task::spawn_blocking(move || pump(&pipe, &first, &stopped, &log, mask));
+    let pump = tokio::task::spawn_blocking(move || pump(&pipe, &first, &stopped, &log, mask, limit));
     Ok(State::Pumping { pump, stop })
 }
 
 /// Moves bytes until the pipe's other end is closed, or `stop` is told. Answers the log's length.
-fn pump(pipe: &OwnedFd, first: &[u8], stop: &OwnedFd, log: &Path, mask: Vec<String>) -> io::Result<u64> {
+fn pump(
+    pipe: &OwnedFd,
+    first: &[u8],
+    stop: &OwnedFd,
+    log: &Path,
+    mask: Vec<String>,
+    limit: Option<u64>,
+) -> io::Result<u64> {
     let (mut file, mut length) = log::open(log)?;
     let mut redactor = Redactor::new(mask).map_err(io::Error::other)?;
     let mut buffer = vec![0; BUFFER];
     let mut out = Vec::with_capacity(BUFFER);
     let mut write = |out: &mut Vec<u8>| {
+        let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(length));
+        if out.len() as u64 > left {
+            let fits = out.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or_default();
+            file.write_all(fits)?;
+            let limit = limit.unwrap_or_default();
+            let most = space::size(limit);
+            writeln!(file, "\n[windlass] the log ends here: it has the {most} that runner.log_limit allows")?;
+            return Err(io::Error::other(Flooded(limit)));
+        }
         file.write_all(out)?;
         length += out.len() as u64;
         out.clear();

@@ -24,6 +24,9 @@ use crate::wake::Watch;
 /// Between two syncs of the records: what a loss of power may take.
 const SYNC_PAUSE: Duration = Duration::from_millis(250);
 
+/// The pause before records that the disk did not take are tried again.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
+
 /// A client that does not say hello within this time is none.
 const HELLO: Duration = Duration::from_secs(10);
 
@@ -96,7 +99,9 @@ async fn live(data: &Path, options: Options) -> Result<(), ServeError> {
         // Set while somebody holds the data directory: tells when that may be over.
         let mut holder: Option<Watch> = None;
         loop {
-            let idle = runner.is_idle();
+            let behind = runner.is_behind();
+            // Nobody but this process knows what it could not record.
+            let idle = runner.is_idle() && !behind;
             tokio::select! {
                 came = place.accept() => {
                     holder = None;
@@ -106,6 +111,7 @@ async fn live(data: &Path, options: Options) -> Result<(), ServeError> {
                 _ = interrupt.recv() => runner.shut_down(SHUTDOWN_GRACE),
                 _ = child.recv() => runner.reap(),
                 () = runner.changed.notified() => {}
+                () = tokio::time::sleep(SETTLE_PAUSE), if behind => runner.settle(),
                 () = closed(holder.as_ref()), if idle && holder.is_some() => holder = None,
                 () = tokio::time::sleep(options.idle), if idle && holder.is_none() => {
                     holder = Watch::new(&place::holder(data), WatchFlags::CLOSE).ok();
@@ -262,5 +268,6 @@ async fn end_abandoned(abandoned: Abandoned) -> Exit {
         started_at: abandoned.started_at,
         finished_at: Timestamp::now(),
         log_bytes: std::fs::metadata(&abandoned.log).map_or(0, |log| log.len()),
+        flooded: None,
     }
 }

@@ -126,6 +126,22 @@ impl Runner {
         state.clients == 0 && state.running.is_empty()
     }
 
+    /// Whether there are ends of steps that only this process knows, as the disk did not take them.
+    pub(super) fn is_behind(&self) -> bool {
+        self.state().journal.is_behind()
+    }
+
+    /// Tries to write those.
+    pub(super) fn settle(&self) {
+        match self.state().journal.settle() {
+            Ok(()) => {
+                tracing::info!("all records are written again");
+                self.unsynced.notify_one();
+            }
+            Err(error) => tracing::debug!(%error, "the records still cannot be written"),
+        }
+    }
+
     /// Whether it is to leave, and may: no step runs.
     pub(super) fn has_drained(&self) -> bool {
         let state = self.state();
@@ -175,7 +191,7 @@ impl Runner {
         match self.spawn(&mut state.journal, start, started_at) {
             Err(message) => {
                 let status = ExitStatus::NotStarted { message };
-                let exit = Exit { status, started_at, finished_at: started_at, log_bytes: 0 };
+                let exit = Exit { status, started_at, finished_at: started_at, log_bytes: 0, flooded: None };
                 self.record(&mut state, id, Past { born: Some(born), exit: exit.clone() });
                 listener.tell(Answer::Ended(exit));
             }
@@ -185,8 +201,14 @@ impl Runner {
                 state.running.insert(id.clone(), watched);
                 let runner = Arc::clone(self);
                 tokio::spawn(async move {
-                    let (status, log_bytes) = running.watch(&runner.family, given).await;
-                    let exit = Exit { status, started_at, finished_at: Timestamp::now(), log_bytes };
+                    let end = running.watch(&runner.family, given).await;
+                    let exit = Exit {
+                        status: end.status,
+                        started_at,
+                        finished_at: Timestamp::now(),
+                        log_bytes: end.log_bytes,
+                        flooded: end.flooded,
+                    };
                     runner.ended(id, born, exit);
                 });
             }
@@ -197,7 +219,7 @@ impl Runner {
     fn spawn(&self, journal: &mut Journal, start: StartStep, at: Timestamp) -> Result<Running, String> {
         let mut start = start;
         let unrecorded = |error: io::Error| format!("its start could not be recorded: {error}");
-        let output = Output::open(start.log.clone(), std::mem::take(&mut start.mask))
+        let output = Output::open(start.log.clone(), std::mem::take(&mut start.mask), start.log_limit)
             .map_err(|error| format!("there is no pipe for its output: {error}"))?;
         remove_old(&start.log)?;
         let id = start.step.clone();
@@ -251,7 +273,7 @@ impl Runner {
 
     fn record(&self, state: &mut State, step: StepId, past: Past) {
         if let Err(error) = state.journal.ended(&step, &past) {
-            tracing::error!(%error, %step, "how a step ended could not be recorded");
+            tracing::error!(%error, %step, "how a step ended could not be recorded yet");
         }
         state.ended.insert(step, past);
         if state.journal.is_due() && state.running.is_empty() {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::family::{Family, Member};
 use super::mark::{self, Mark};
-use super::output::Output;
+use super::output::{self, Output};
 use super::process::Process;
 use super::{ExitStatus, StartStep};
 use crate::pipeline::model::Shell;
@@ -113,20 +113,16 @@ impl Running {
         Process::read(self.member.leader).map_or(0, |process| process.start_time)
     }
 
-    /// Watches it until it has ended, by itself or by order. Answers how, and the log's length. Nothing of
-    /// it is left then, or it is said what does not end.
-    pub async fn watch(
-        mut self,
-        family: &Family,
-        mut orders: watch::Receiver<Option<Order>>,
-    ) -> (ExitStatus, u64) {
+    /// Watches it until it has ended, by itself or by order. Nothing of it is left then, or it is said what
+    /// does not end.
+    pub async fn watch(mut self, family: &Family, mut orders: watch::Receiver<Option<Order>>) -> End {
         let Leader { mut why, has_exited, mut drain, mut by } = self.until_exit(family, &mut orders).await;
         // The leader is a zombie now. What it left in the background may still write for a while.
         while has_exited && !self.output.is_closed() {
             tokio::select! {
                 // When writing fails the pipe breaks, which may have ended the leader (SIGPIPE).
                 written = self.output.closed() => if let Err(error) = written {
-                    why.get_or_insert(Ended::Lost(error.to_string()));
+                    why.get_or_insert(error.into());
                 },
                 order = ordered(&mut orders) => {
                     drain = drain.min(order.until);
@@ -152,22 +148,33 @@ impl Running {
             Ok(None) => Err(vec![self.member.leader]),
             _ => left,
         };
+        let (why, flushed) = match (why, flushed) {
+            // What was still in the pipe was too much.
+            (None, Err(Ended::Flooded(limit))) => (Some(Ended::Flooded(limit)), Ok(())),
+            (why, flushed) => (why, flushed.map_err(|end| end.message())),
+        };
+        let flooded = match why {
+            Some(Ended::Flooded(limit)) => Some(limit),
+            _ => None,
+        };
         let status = match (why, left.map_err(|pids| stuck(&pids)).and(flushed), exit) {
             (Some(Ended::Lost(message)), ..) | (_, Err(message), _) => ExitStatus::Lost { message },
             (Some(Ended::Order(Why::Cancelled)), ..) => ExitStatus::Cancelled,
             (Some(Ended::Order(Why::Shutdown)), ..) => {
                 ExitStatus::Lost { message: "the runner was told to end (SIGTERM), and ended it".to_owned() }
             }
-            (None, Ok(()), Ok(Some(exit))) => match (exit.code(), exit.signal()) {
+            (None | Some(Ended::Flooded(_)), Ok(()), Ok(Some(exit))) => match (exit.code(), exit.signal()) {
                 (Some(code), _) => ExitStatus::Code { code },
                 (None, signal) => ExitStatus::Signal { signal: signal.unwrap_or_default() },
             },
-            (None, Ok(()), Ok(None)) => ExitStatus::Lost { message: "it does not end".to_owned() },
-            (None, Ok(()), Err(error)) => {
+            (None | Some(Ended::Flooded(_)), Ok(()), Ok(None)) => {
+                ExitStatus::Lost { message: "it does not end".to_owned() }
+            }
+            (None | Some(Ended::Flooded(_)), Ok(()), Err(error)) => {
                 ExitStatus::Lost { message: format!("nobody knows how it ended: {error}") }
             }
         };
-        (status, self.output.length())
+        End { status, log_bytes: self.output.length(), flooded }
     }
 
     /// Waits until the first process has exited; makes it, if so ordered or if its output cannot be
@@ -182,7 +189,7 @@ impl Running {
                 // Fails only when there is no kernel to ask.
                 _ = self.exited.readable() => break true,
                 written = self.output.closed(), if !self.output.is_closed() => if let Err(error) = written {
-                    why = Some(Ended::Lost(error.to_string()));
+                    why = Some(error.into());
                     kill_at = Some(Instant::now());
                 },
                 order = ordered(orders) => {
@@ -209,17 +216,17 @@ impl Running {
     }
 
     /// Nobody of the step is left: takes what is still in the pipe.
-    async fn flush(&mut self, by: Instant) -> Result<(), String> {
+    async fn flush(&mut self, by: Instant) -> Result<(), Ended> {
         if self.output.is_closed() {
             return Ok(());
         }
         // Whoever still holds the pipe was handed it by the step and is none of its processes.
         self.output.stop();
         match tokio::time::timeout_at(by, self.output.closed()).await {
-            Ok(flushed) => flushed.map_err(|error| error.to_string()),
-            Err(_) => {
-                Err("it has ended, and its log lacks what it said last: the disk does not answer".to_owned())
-            }
+            Ok(flushed) => flushed.map_err(Ended::from),
+            Err(_) => Err(Ended::Lost(
+                "it has ended, and its log lacks what it said last: the disk does not answer".to_owned(),
+            )),
         }
     }
 }
@@ -235,9 +242,39 @@ struct Leader {
     by: Option<Instant>,
 }
 
+/// How a step ended.
+pub struct End {
+    pub status: ExitStatus,
+    /// The log's length.
+    pub log_bytes: u64,
+    /// The limit of its log, if it was ended because it wrote more.
+    pub flooded: Option<u64>,
+}
+
+/// Why a step did not end by itself.
 enum Ended {
     Order(Why),
     Lost(String),
+    /// Its log has reached this limit.
+    Flooded(u64),
+}
+
+impl Ended {
+    fn message(self) -> String {
+        match self {
+            Self::Lost(message) => message,
+            Self::Order(_) | Self::Flooded(_) => String::new(),
+        }
+    }
+}
+
+impl From<output::Error> for Ended {
+    fn from(error: output::Error) -> Self {
+        match error {
+            output::Error::Limit { limit, .. } => Self::Flooded(limit),
+            error => Self::Lost(error.to_string()),
+        }
+    }
 }
 
 /// The next order; never, when nobody can give one any more.

@@ -12,6 +12,7 @@ use crate::pipeline::model::ShellStep;
 use crate::run::event::{Cause, Failure};
 use crate::runner::{self, Exit, ExitStatus, GRACE, LATE, Runner, StartStep};
 use crate::secret::Secret;
+use crate::space;
 
 /// How long a stage of shell steps may take to stop: what a cancelled step may take, with the time that
 /// it takes to say so.
@@ -42,6 +43,7 @@ impl Shell {
             directory: self.directory.clone(),
             env: self.env.clone(),
             mask: self.mask.iter().map(|secret| secret.expose().to_owned()).collect(),
+            log_limit: Some(attempt.work.settings.runner.log_limit),
         };
         let mut stop = attempt.stop_signal();
         let exit = tokio::select! {
@@ -87,6 +89,13 @@ fn code(exit: &Exit) -> Option<i32> {
 }
 
 fn judge(name: &str, exit: &Exit, log: &Path) -> Result<(), Failure> {
+    if let Some(limit) = exit.flooded {
+        return Err(Failure::task(format!(
+            "“{name}” wrote more than {} of output and was ended: let it say less, or allow more with \
+             runner.log_limit in the settings",
+            space::size(limit)
+        )));
+    }
     match &exit.status {
         ExitStatus::Code { code: 0 } => Ok(()),
         ExitStatus::Code { code } => {

@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::space::Trouble;
+
 const FILE: &str = "lock";
 
 /// How often to look again while the lock and what the file says do not fit yet, and how long to
@@ -54,8 +56,23 @@ pub enum HoldError {
         .directory.display()
     )]
     Unnamed { directory: PathBuf },
-    #[error("cannot hold {}: {cause}", .directory.display())]
+    #[error("cannot hold {}: {cause}{}", .directory.display(), advice(cause))]
     Io { directory: PathBuf, cause: io::Error },
+}
+
+/// What to do about it, where that is known.
+fn advice(cause: &io::Error) -> &'static str {
+    match (Trouble::of(cause), cause.kind()) {
+        (Some(Trouble::Full), _) => "; free some space and try again",
+        (Some(Trouble::ReadOnly), _) => {
+            "; what only reads works there: windlass runs, show, logs and status; for the rest name another \
+             directory with --data, or mount it to be written"
+        }
+        (None, io::ErrorKind::PermissionDenied) => {
+            "; the directory is another user's: work as that user, or name another one with --data"
+        }
+        _ => "",
+    }
 }
 
 impl std::fmt::Display for Holder {

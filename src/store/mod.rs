@@ -22,6 +22,7 @@ use crate::run::event::{EnvironmentEvent, FleetEvent, Origin, RunEvent};
 pub mod conformance;
 pub mod fault;
 pub mod hold;
+pub mod home;
 pub mod inbox;
 pub mod memory;
 pub mod sqlite;
@@ -210,7 +211,10 @@ pub enum Error {
     )]
     Newer { path: String, found: i64, known: i64 },
     /// The stored data is not what it should be.
-    #[error("{path} is damaged: {message}")]
+    #[error(
+        "{path} is damaged: {message}. Nothing was changed; windlass check-data says what is whole, and a \
+         backup of the directory can take its place"
+    )]
     Damaged { path: String, message: String },
     /// Anything else that the database says. What was to be written may have been written or not:
     /// read again before deciding again.

@@ -139,7 +139,10 @@ impl Identity {
         match self.stat() {
             Some(stat) if !stat.is_over() => Life::Running,
             Some(stat) => Life::Over { how: Some(told(stat.exit)) },
-            None => Life::Over { how: fs::read_to_string(self.exit_file(directory)).ok() },
+            None => {
+                let told = fs::read_to_string(self.exit_file(directory)).ok();
+                Life::Over { how: told.filter(|how| !how.is_empty()) }
+            }
         }
     }
 
@@ -249,8 +252,13 @@ fn reap(pid: i32, directory: &Path) {
         && let (Some(stat), Some(boot)) = (Stat::of(pid), boot())
     {
         let identity = Identity { boot, pid, start: stat.start };
-        // When the instance was terminated meanwhile there is no directory, and nobody to tell.
-        let _ = fs::write(identity.exit_file(directory), told(stat.exit));
+        // When the instance was terminated meanwhile there is no directory, and nobody to tell. Whole or
+        // not there: half of it, on a full disk, would be another end.
+        let file = identity.exit_file(directory);
+        let new = file.with_extension("new");
+        if fs::write(&new, told(stat.exit)).and_then(|()| fs::rename(&new, &file)).is_err() {
+            let _ = fs::remove_file(&new);
+        }
     }
     let _ = wait(WaitIdOptions::EXITED);
 }

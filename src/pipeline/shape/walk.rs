@@ -326,6 +326,14 @@ impl Walk<'_> {
                         )),
                         false => Ok(()),
                     }),
+                Shape::Size(least) => {
+                    text::size(text).map_err(|error| format!("{what}: {error}")).and_then(|bytes| match bytes
+                        < *least
+                    {
+                        true => Err(format!("{what} is {text}; it should be at least {least} bytes")),
+                        false => Ok(()),
+                    })
+                }
                 Shape::Share(least) => text::share(text)
                     .map_err(|error| format!("{what}: {error}"))
                     .and_then(|share| match share {

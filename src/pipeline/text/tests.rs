@@ -155,3 +155,12 @@ fn people_have_plain_names_and_addresses() {
         assert!(login(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn sizes_have_a_unit() {
+    assert_eq!(size("512KiB"), Ok(512 * 1024));
+    assert_eq!(size("2GiB"), Ok(2 << 30));
+    for wrong in ["", "7", "GiB", "1GB", "1.5GiB", "-1MiB", "+1 MiB", "99999999999999TiB", "1 GiB", "1gib"] {
+        assert!(size(wrong).is_err(), "{wrong:?}");
+    }
+}

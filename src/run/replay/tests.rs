@@ -74,8 +74,14 @@ impl Run {
     /// succeed.
     fn go(&mut self, fails: &[&str]) -> &mut Self {
         for _ in 0..1_000 {
-            let (now, lasted) = (Timestamp::UNIX_EPOCH, BTreeMap::new());
-            let facts = Facts { now, lasted: &lasted, free_slots: 9, slots: 9, places: &self.places };
+            let facts = Facts {
+                now: Timestamp::UNIX_EPOCH,
+                lasted: &BTreeMap::new(),
+                free_slots: 9,
+                slots: 9,
+                wanting: None,
+                places: &self.places,
+            };
             let decision = decide(&self.state, &facts);
             let mut more = !decision.events.is_empty();
             decision.events.into_iter().for_each(|event| self.record(event));

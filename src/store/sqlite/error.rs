@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+use crate::space;
 use crate::store::Error;
 
 // Result codes of SQLite, https://www.sqlite.org/rescode.html. The lowest byte is the primary code.
 const BUSY: i32 = 5;
+const READ_ONLY: i32 = 8;
+const IO: i32 = 10;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CONSTRAINT: i32 = 19;
 const TOO_BIG: i32 = 18;
+const CANNOT_OPEN: i32 = 14;
 const NOT_A_DATABASE: i32 = 26;
 /// SQLITE_IOERR_SHMSIZE: the index of the write-ahead log cannot grow, which is a full disk.
 const SHARED_MEMORY_SIZE: i32 = 4874;
@@ -25,7 +29,35 @@ pub fn understand(path: &Path, error: sqlx::Error) -> Error {
         _ if code == Some(SHARED_MEMORY_SIZE) => full(path),
         Some(CORRUPT | NOT_A_DATABASE) => damaged(path, text(&error)),
         Some(BUSY) => failed(path, "another process has been writing to it for too long"),
+        // SQLite does not say why; the disk does.
+        Some(IO | CANNOT_OPEN)
+            if space::of(path.parent().unwrap_or(path)).is_ok_and(|disk| disk.is_full()) =>
+        {
+            full(path)
+        }
+        Some(CANNOT_OPEN) => failed(path, why_not_opened(path)),
+        Some(READ_ONLY) => failed(
+            path,
+            "it cannot be written: its file system is read-only, or the files belong to another user",
+        ),
         _ => failed(path, text(&error)),
+    }
+}
+
+/// Whether the file could not be read in the ordinary way because nothing can be made or written beside
+/// it: the index of the write-ahead log.
+pub fn is_locked_out(error: &sqlx::Error) -> bool {
+    matches!(code(error).map(|code| code & 0xff), Some(CANNOT_OPEN | READ_ONLY))
+}
+
+fn why_not_opened(path: &Path) -> String {
+    match std::fs::File::open(path) {
+        Err(error) => format!("it cannot be opened: {error}"),
+        Ok(_) => {
+            "the files beside it, windlass.db-wal and windlass.db-shm, cannot be opened or made: is the \
+                  directory another user's, or on a read-only file system?"
+                .to_owned()
+        }
     }
 }
 

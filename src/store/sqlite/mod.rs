@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use sqlx::SqlitePool;
-use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::task::JoinHandle;
 
 use self::draft::{Done, Encoded, Received, Request};
@@ -26,6 +26,7 @@ use crate::ids::{PipelineName, RunId, StreamId};
 mod draft;
 mod error;
 mod read;
+mod reserve;
 mod schema;
 mod writer;
 
@@ -58,7 +59,7 @@ impl Sqlite {
         let connection = schema::connect(&path).await?;
         let (writer, task) = Writer::start(path.clone(), connection);
         Ok(Self {
-            readers: readers(&path),
+            readers: readers(schema::options(&path)),
             path,
             writer: Mutex::new(Some(Arc::new(writer))),
             task: Mutex::new(Some(task)),
@@ -82,10 +83,21 @@ impl Sqlite {
             Ok(false) => return Ok(None),
             Err(error) => return Err(failed(&path, error.to_string())),
         }
-        let readers = readers(&path);
-        let mut connection = readers.acquire().await.map_err(|error| understand(&path, error))?;
-        let readable = schema::check(&path, &mut connection).await?;
-        drop(connection);
+        let (readers, readable) = match examine(&path, schema::options(&path)).await {
+            // Where nothing can be written, as on a copy on read-only media, nobody else writes either.
+            Err(Unreadable::LockedOut(_)) if !has_log(&path) => {
+                examine(&path, schema::options(&path).immutable(true)).await
+            }
+            Err(Unreadable::LockedOut(error)) if is_read_only(directory) => {
+                tracing::debug!(%error, "the write-ahead log cannot be read");
+                return Err(failed(
+                    &path,
+                    "it was copied while somebody wrote to it, and cannot be read from a read-only file \
+                     system: copy the directory to where you can write, and name the copy with --data",
+                ));
+            }
+            examined => examined,
+        }?;
         Ok(match readable {
             schema::Readable::Yes => {
                 Some(Self { path, readers, writer: Mutex::new(None), task: Mutex::new(None) })
@@ -148,13 +160,58 @@ impl Sqlite {
     }
 }
 
-fn readers(path: &Path) -> SqlitePool {
+fn readers(options: SqliteConnectOptions) -> SqlitePool {
     // Without time limits the pool has nothing to wake up for.
     SqlitePoolOptions::new()
         .max_connections(read::READERS)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(schema::options(path).read_only(true))
+        .connect_lazy_with(options.read_only(true))
+}
+
+/// Why a file cannot be read with certain options.
+enum Unreadable {
+    /// The index of the write-ahead log can be neither opened nor made.
+    LockedOut(Error),
+    Store(Error),
+}
+
+impl From<Unreadable> for Error {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::LockedOut(error) | Unreadable::Store(error) => error,
+        }
+    }
+}
+
+/// Readers with these options, and whether they understand the file.
+async fn examine(
+    path: &Path,
+    options: SqliteConnectOptions,
+) -> Result<(SqlitePool, schema::Readable), Unreadable> {
+    let readers = readers(options);
+    let locked_out = |error: sqlx::Error| match error::is_locked_out(&error) {
+        true => Unreadable::LockedOut(understand(path, error)),
+        false => Unreadable::Store(understand(path, error)),
+    };
+    let mut connection = readers.acquire().await.map_err(locked_out)?;
+    // The first read is what opens the write-ahead log.
+    sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await.map_err(locked_out)?;
+    let readable = schema::check(path, &mut connection).await.map_err(Unreadable::Store)?;
+    drop(connection);
+    Ok((readers, readable))
+}
+
+/// Whether there are commits that are not in the file yet.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+fn is_read_only(directory: &Path) -> bool {
+    rustix::fs::statvfs(directory)
+        .is_ok_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::draft::{Done, Draft, Request};
 use super::error::{blames_content, damaged, failed, understand};
+use super::reserve::Reserve;
 use super::schema;
 use crate::store::{DeliveryKey, Error};
 
@@ -100,7 +101,8 @@ pub struct Writer {
 impl Writer {
     pub fn start(path: PathBuf, connection: SqliteConnection) -> (Self, JoinHandle<Result<(), Error>>) {
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let task = Task { path: path.clone(), connection: Some(connection) };
+        let reserve = Reserve::new(&path);
+        let task = Task { path: path.clone(), connection: Some(connection), reserve };
         (Self { path, jobs }, tokio::spawn(task.run(waiting)))
     }
 
@@ -116,6 +118,7 @@ struct Task {
     path: PathBuf,
     /// None after a failure.
     connection: Option<SqliteConnection>,
+    reserve: Reserve,
 }
 
 impl Task {
@@ -175,11 +178,13 @@ impl Task {
         match transact(&self.path, &mut connection, requests).await {
             Ok(answers) => {
                 self.connection = Some(connection);
+                self.reserve.keep();
                 Ok(answers)
             }
             Err(failure) => {
                 // Closing rolls back, and gives up all locks before a new one is opened.
                 let _ = connection.close().await;
+                self.reserve.forget();
                 Err(failure)
             }
         }
