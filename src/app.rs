@@ -21,7 +21,9 @@ use crate::source::{Address, Sources};
 use crate::stage::{self, Stage, Workspaces};
 use crate::store::hold::{Hold, HoldError};
 use crate::store::sqlite::Sqlite;
-use crate::store::{self, Store};
+use crate::store::{self, RunFilter, Store};
+
+pub mod backup;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub enum Error {
     NoJournal(PathBuf),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error("{} is a backup that cannot be opened: {error}", .data.display())]
+    Backup { data: PathBuf, error: std::io::Error },
     #[error("the path of this program cannot be told: {0}")]
     Program(std::io::Error),
 }
@@ -58,6 +62,14 @@ impl House {
     pub async fn open(data: &Path, what: &str, settings: &Settings) -> Result<Self, Error> {
         let hold = Hold::take(data, what)?;
         let data = data.canonicalize().map_err(Error::Program)?;
+        match crate::backup::open_up(&data) {
+            Ok(None) => {}
+            Ok(Some(of)) => tracing::warn!(
+                of = of.of, taken_at = %of.taken_at,
+                "this is a backup; from now on it goes its own way, and the original must not act any more"
+            ),
+            Err(error) => return Err(Error::Backup { data, error }),
+        }
         if Sqlite::is_missing(&data) && ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
         {
             return Err(Error::NoJournal(data));
@@ -79,7 +91,9 @@ impl House {
             clouds: clouds.clone(),
             slots: Slots::new(settings.runner.slots),
         });
-        tokio::task::spawn_blocking(move || workspaces.sweep());
+        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
+        let unfinished = store.runs(&unfinished).await?.into_iter().map(|row| row.run).collect();
+        tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
         Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold })
     }
 

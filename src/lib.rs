@@ -18,6 +18,7 @@
 //! - [`clock`], [`secret`] - time as a value; values that cannot be printed
 //! - [`ipc`], [`wake`] - JSON lines over unix sockets; what the kernel wakes us for
 //! - [`directory`] - directories for this user only
+//! - [`backup`] - copies of data directories
 //!
 //! The pure core, values to values:
 //! - [`pipeline`] - what the author wrote, from text to a model that is always legal
@@ -63,6 +64,7 @@
 
 pub mod app;
 pub mod artifact;
+pub mod backup;
 pub mod balancer;
 pub mod cli;
 pub mod clock;

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wake", &[]),
     ("ipc", &[]),
     ("directory", &[]),
+    ("backup", &["ids"]),
     ("pipeline", &["ids"]),
     ("run", &["ids", "pipeline"]),
     ("rollout", &["ids"]),
@@ -59,8 +60,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "ids", "clock", "run", "cloud", "artifact", "config", "store", "source", "balancer", "runner",
-            "stage", "engine", "intake",
+            "ids", "backup", "clock", "run", "cloud", "artifact", "config", "store", "source", "balancer",
+            "runner", "stage", "engine", "intake",
         ],
     ),
     (
@@ -71,6 +72,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "secret",
             "ipc",
             "directory",
+            "backup",
             "pipeline",
             "run",
             "reap",

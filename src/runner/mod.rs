@@ -18,6 +18,7 @@
 //!
 //! What a step leaves in the background ends with the step, however it was detached.
 
+mod carry;
 mod client;
 mod family;
 mod journal;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use carry::carry_over;
 pub use client::Client;
 pub use place::left;
 pub use serve::{Options, ServeError, serve};
