@@ -23,7 +23,9 @@ use crate::stage::{self, Stage, Workspaces};
 use crate::store::hold::{Hold, HoldError};
 use crate::store::home::{self, HomeError};
 use crate::store::sqlite::Sqlite;
-use crate::store::{self, Store};
+use crate::store::{self, RunFilter, Store};
+
+pub mod backup;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,8 @@ pub enum Error {
     NoJournal(PathBuf),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error("{} is a backup that cannot be opened: {error}", .data.display())]
+    Backup { data: PathBuf, error: std::io::Error },
     #[error("the path of this program cannot be told: {0}")]
     Program(std::io::Error),
 }
@@ -63,6 +67,14 @@ impl House {
         let hold = Hold::take(data, what)?;
         let data = data.canonicalize().map_err(Error::Program)?;
         home::settle(&data, |what| ipc::peer(&data, &format!("{what}.sock")))?;
+        match crate::backup::open_up(&data) {
+            Ok(None) => {}
+            Ok(Some(of)) => tracing::warn!(
+                of = of.of, taken_at = %of.taken_at,
+                "this is a backup; from now on it goes its own way, and the original must not act any more"
+            ),
+            Err(error) => return Err(Error::Backup { data, error }),
+        }
         if Sqlite::is_missing(&data) && ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
         {
             return Err(Error::NoJournal(data));
@@ -84,7 +96,9 @@ impl House {
             clouds: clouds.clone(),
             slots: Slots::new(settings.runner.slots),
         });
-        tokio::task::spawn_blocking(move || workspaces.sweep());
+        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
+        let unfinished = store.runs(&unfinished).await?.into_iter().map(|row| row.run).collect();
+        tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
         Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold })
     }
 

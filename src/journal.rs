@@ -81,36 +81,47 @@ pub fn run_append(
     expected: u64,
     events: Vec<(Timestamp, RunEvent)>,
 ) -> Append {
-    let status = view::status(state, waits);
     Append {
         stream: StreamId::Run(state.id.clone()),
         expected,
         events: events.into_iter().map(|(at, event)| (at, Event::Run(event))).collect(),
-        row: Row::Run(RunRow {
-            run: state.id.clone(),
-            status: status.as_str().to_owned(),
-            ended: status.is_final(),
-            commit: state.commit_sha().cloned(),
-            actor: state.origin.actor.name.clone(),
-            waiting_for: (status == view::Status::Waiting)
-                .then(|| waits.first().map(|wait| wait.reason.clone()))
-                .flatten(),
-            created_at: state.created_at,
-            updated_at: state.updated_at,
-        }),
+        row: Row::Run(run_row(state, waits)),
+    }
+}
+
+/// How a run stands in lists.
+pub fn run_row(state: &RunState, waits: &Waits) -> RunRow {
+    let status = view::status(state, waits);
+    RunRow {
+        run: state.id.clone(),
+        status: status.as_str().to_owned(),
+        ended: status.is_final(),
+        commit: state.commit_sha().cloned(),
+        actor: state.origin.actor.name.clone(),
+        waiting_for: (status == view::Status::Waiting)
+            .then(|| waits.first().map(|wait| wait.reason.clone()))
+            .flatten(),
+        created_at: state.created_at,
+        updated_at: state.updated_at,
     }
 }
 
 /// An append to a fleet's journal.
 pub fn fleet_append(fleet: &FleetId, expected: u64, events: Vec<(Timestamp, FleetEvent)>) -> Append {
-    let updated_at = events.last().map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at);
-    let ended = matches!(events.last(), Some((_, FleetEvent::Ended { .. })));
+    let row = fleet_row(fleet, events.last().map(|(at, event)| (*at, event)));
     Append {
         stream: StreamId::Fleet(fleet.clone()),
         expected,
         events: events.into_iter().map(|(at, event)| (at, Event::Fleet(event))).collect(),
-        row: Row::Fleet(FleetRow { fleet: fleet.clone(), ended, updated_at }),
+        row: Row::Fleet(row),
     }
+}
+
+/// How a fleet stands in lists after the last event of its journal.
+pub fn fleet_row(fleet: &FleetId, last: Option<(Timestamp, &FleetEvent)>) -> FleetRow {
+    let updated_at = last.map_or(Timestamp::UNIX_EPOCH, |(at, _)| at);
+    let ended = matches!(last, Some((_, FleetEvent::Ended { .. })));
+    FleetRow { fleet: fleet.clone(), ended, updated_at }
 }
 
 /// An append to an environment's journal.

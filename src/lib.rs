@@ -19,6 +19,7 @@
 //! - [`ipc`], [`wake`] - JSON lines over unix sockets; what the kernel wakes us for
 //! - [`directory`] - directories for this user only
 //! - [`space`] - how much room is left on a disk
+//! - [`backup`] - copies of data directories
 //!
 //! The pure core, values to values:
 //! - [`pipeline`] - what the author wrote, from text to a model that is always legal
@@ -64,6 +65,7 @@
 
 pub mod app;
 pub mod artifact;
+pub mod backup;
 pub mod balancer;
 pub mod cli;
 pub mod clock;

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ipc", &[]),
     ("directory", &[]),
     ("space", &[]),
+    ("backup", &["ids"]),
     ("pipeline", &["ids"]),
     ("run", &["ids", "pipeline"]),
     ("rollout", &["ids"]),
@@ -61,7 +62,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "ids", "clock", "ipc", "run", "cloud", "artifact", "config", "store", "source", "balancer",
+            "ids", "backup", "clock", "ipc", "run", "cloud", "artifact", "config", "store", "source",
+            "balancer",
             "runner", "stage", "engine", "intake",
         ],
     ),
@@ -74,6 +76,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ipc",
             "directory",
             "space",
+            "backup",
             "pipeline",
             "run",
             "reap",

@@ -20,6 +20,7 @@
 //! only; what faces the world stands in front of it.
 
 mod admin;
+mod carry;
 mod client;
 mod fleet;
 mod handover;
@@ -31,6 +32,7 @@ mod proxy;
 pub mod saved;
 mod upstream;
 
+pub use carry::carry_over;
 pub use client::{Client, FirstWord, Renewed};
 pub use process::{Options, Start, run};
 pub use protocol::Build;

@@ -89,7 +89,7 @@ impl Saved {
         }
     }
 
-    fn write(&self, data: &Path) -> io::Result<()> {
+    pub fn write(&self, data: &Path) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::with_prefix_in(".balancer.json", data)?;
         serde_json::to_writer_pretty(&mut file, self)?;
         file.write_all(b"\n")?;

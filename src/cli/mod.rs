@@ -15,6 +15,7 @@ pub mod balancer;
 pub mod runner;
 
 mod act;
+mod backup;
 mod cancel;
 mod deliveries;
 mod demo;
@@ -88,6 +89,7 @@ enum Command {
     Status(status::Args),
     Down(down::Args),
     Gc(gc::Args),
+    Backup(backup::Args),
     Upgrade(upgrade::Args),
     Validate(validate::Args),
     Plan(plan::Args),
@@ -164,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => on_runtime(status::run(args)),
         Command::Down(args) => on_runtime(down::run(args)),
         Command::Gc(args) => on_runtime(gc::run(args)),
+        Command::Backup(args) => on_runtime(backup::run(args)),
         Command::Upgrade(args) => on_runtime(upgrade::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),
         Command::Plan(args) => with_io(|io| plan::run(&args, io)),

@@ -22,6 +22,7 @@
 //!
 //! What a step leaves in the background ends with the step, however it was detached.
 
+mod carry;
 mod client;
 mod family;
 mod guard;
@@ -43,6 +44,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use carry::carry_over;
 pub use client::Client;
 pub use place::left;
 pub use serve::{Options, ServeError, serve};

@@ -80,7 +80,7 @@ impl Place {
 }
 
 /// The runner's own directory below a data directory.
-fn own_directory(data: &Path) -> PathBuf {
+pub(super) fn own_directory(data: &Path) -> PathBuf {
     data.join("runner")
 }
 

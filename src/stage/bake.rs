@@ -224,6 +224,16 @@ impl Bake {
         let shell = Shell { runner: self.runner.clone(), directory, env, mask };
         for command in &bake.provision {
             attempt.check_stop()?;
+            if attempt.passes_over_success() {
+                continue;
+            }
+            // The journal may be a copy, and the recorded builder another directory's.
+            if !shell.directory.starts_with(&attempt.data) {
+                let place = shell.directory.display();
+                return Err(Failure::infrastructure(format!(
+                    "the builder {place} belongs to the data directory that this one is a copy of"
+                )));
+            }
             shell.run(attempt, command).await?;
         }
         Ok(())

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::ids::{PipelineName, RunId, StreamId};
 
+mod copy;
 mod draft;
 mod error;
 mod read;

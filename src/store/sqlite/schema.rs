@@ -82,7 +82,8 @@ pub async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<Rea
     }
 }
 
-async fn format(path: &Path, connection: &mut SqliteConnection) -> Result<i64, Error> {
+/// The format of the file; 0 for one that nobody has written a store to.
+pub async fn format(path: &Path, connection: &mut SqliteConnection) -> Result<i64, Error> {
     let understand = |error| understand(path, error);
     let (found, application, tables): (i64, i64, i64) = sqlx::query_as(
         "SELECT (SELECT user_version FROM pragma_user_version),
