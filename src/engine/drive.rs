@@ -1,6 +1,6 @@
 //! The task that drives one run.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
         state,
         waits: Waits::default(),
         fleets: BTreeMap::new(),
-        active: HashMap::new(),
+        active: BTreeMap::new(),
         ages: Ages::default(),
         surveys: BTreeSet::new(),
         entries_in,
@@ -84,7 +84,7 @@ pub(super) struct Driver {
     /// The fleets that the run holds.
     pub(super) fleets: BTreeMap<FleetId, FleetState>,
     /// Running attempts, by their stage.
-    pub(super) active: HashMap<usize, Active>,
+    pub(super) active: BTreeMap<usize, Active>,
     /// How long attempts and the pauses before them have lasted: by stage, attempt, and whether it is that.
     pub(super) ages: Ages<(usize, u32, bool)>,
     /// Gates that are being surveyed.
@@ -177,10 +177,8 @@ impl Driver {
             // looks after each change, and would cause the next one.
             loop {
                 tokio::select! {
-                Some(look) = self.inbox.looks.recv() => {
-                    self.answer(look);
-                    continue;
-                }
+                // Looks come last: whoever looks again and again keeps nothing from happening.
+                biased;
                 request = self.inbox.requests.recv() => input.requests.extend(request),
                 entry = self.inbox.entries.recv() => input.entries.extend(entry),
                 end = self.inbox.ends.recv() => input.ends.extend(end),
@@ -188,6 +186,10 @@ impl Driver {
                 () = &mut freed, if for_slot => {}
                 () = &mut moved, if for_others => {}
                 () = tokio::time::sleep_until(tick_at), if for_fleet => {}
+                Some(look) = self.inbox.looks.recv() => {
+                    self.answer(look);
+                    continue;
+                }
                 }
                 break;
             }

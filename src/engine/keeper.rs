@@ -173,11 +173,13 @@ impl One {
                         until.map_or(SLOW_TICK, |until| between(Timestamp::now(), until).min(SLOW_TICK));
                     let changed = async {
                         tokio::select! {
+                            biased;
                             changed = changed(&cloud, &self.fleet, whole, patience) => changed,
                             ended = cloud.compute.ended(&running, patience) => ended,
                         }
                     };
                     let changed = tokio::select! {
+                        biased;
                         _ = written.changed() => Ok(()),
                         changed = changed => changed,
                     };

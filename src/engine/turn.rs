@@ -161,12 +161,13 @@ impl Driver {
         let until = tokio::time::Instant::now() + pause;
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(until) => return,
-                Some(look) = self.inbox.looks.recv() => self.answer(look),
                 request = self.inbox.requests.recv() => {
                     input.requests.extend(request);
                     return;
                 }
+                Some(look) = self.inbox.looks.recv() => self.answer(look),
             }
         }
     }

@@ -271,8 +271,9 @@ pub async fn unless_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     tokio::select! {
-        done = work => done,
+        biased;
         why = stopping(&mut stop) => Err(stopped(why)),
+        done = work => done,
     }
 }
 

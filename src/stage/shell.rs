@@ -47,11 +47,16 @@ impl Shell {
         };
         let mut stop = attempt.stop_signal();
         let exit = tokio::select! {
-            exit = self.runner.run(&start) => exit,
+            biased;
             _ = stopping(&mut stop) => self.runner.cancel(&id, GRACE).await,
+            exit = self.runner.run(&start) => exit,
         };
         let (done, code, log_bytes) = match exit {
             Ok(exit) => (judge(&step.name, &exit, &start.log), code(&exit), exit.log_bytes),
+            // It was to stop before the runner had heard of it.
+            Err(runner::Error::Unknown(_)) if let Some(stop) = attempt.stop() => {
+                (Err(super::attempt::stopped(stop)), None, 0)
+            }
             Err(error) => (Err(Failure::infrastructure(error.to_string())), None, 0),
         };
         let done = match (done, attempt.stop()) {

@@ -130,8 +130,9 @@ impl Rollout<'_, '_> {
         let mut stop = attempt.stop_signal();
         let turned = matches!(self.desired.direction, Direction::Back { .. });
         tokio::select! {
-            changed = self.fleet.changed(patience) => changed,
+            biased;
             _ = attempt::stopping(&mut stop), if !turned => Ok(()),
+            changed = self.fleet.changed(patience) => changed,
         }
     }
 }
