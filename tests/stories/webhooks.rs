@@ -1,16 +1,11 @@
 //! A push at GitHub starts a run at the server, once.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
+use super::support::hooks::{self, SECRET, push, sign};
 use super::support::{Foreground, World, text, until};
-
-const SECRET: &str = "what GitHub and we know";
 
 const PIPELINE: &str = "\
 name: hello
@@ -48,58 +43,14 @@ fn serve(world: &World) -> Server {
     Server { process, address }
 }
 
-fn sign(secret: &str, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(body);
-    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={digits}")
-}
-
 impl Server {
-    /// Posts a webhook with these header lines, and answers status and body.
     fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let mut head = format!(
-            "POST /webhooks/github HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
-            self.address,
-            body.len()
-        );
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-        // Who refuses a large body does not read it to its end.
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {answer:?}"));
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        (status.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+        hooks::post(&self.address, headers, body).unwrap()
     }
 
     fn send(&self, id: &str, body: &[u8]) -> (u16, Value) {
-        let signature = sign(SECRET, body);
-        self.post(
-            &[
-                ("Content-Type", "application/json"),
-                ("X-GitHub-Event", "push"),
-                ("X-GitHub-Delivery", id),
-                ("X-Hub-Signature-256", &signature),
-            ],
-            body,
-        )
+        hooks::deliver(&self.address, id, body).unwrap()
     }
-}
-
-fn push(after: &str) -> Vec<u8> {
-    let payload = json!({
-        "ref": "refs/heads/main", "before": "0".repeat(40), "after": after, "deleted": false, "forced": false,
-        "head_commit": { "id": after, "message": "Open the shop" },
-        "repository": { "full_name": "acme/shop", "default_branch": "main" },
-        "sender": { "login": "octocat" },
-    });
-    payload.to_string().into_bytes()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What stories are told with.
 
 mod foreground;
+pub mod hooks;
 mod look;
 mod processes;
 mod repository;
