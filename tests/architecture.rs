@@ -34,8 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "stage",
         &[
             "ids", "clock", "secret", "space", "pipeline", "run", "rollout", "cloud", "artifact", "config",
-            "store",
-            "journal", "log", "report", "source", "runner",
+            "store", "journal", "log", "report", "source", "runner",
         ],
     ),
     (
@@ -63,8 +62,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "app",
         &[
             "ids", "backup", "clock", "ipc", "run", "cloud", "artifact", "config", "store", "source",
-            "balancer",
-            "runner", "stage", "engine", "intake",
+            "balancer", "runner", "stage", "engine", "intake",
         ],
     ),
     (

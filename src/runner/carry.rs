@@ -30,6 +30,7 @@ pub fn carry_over(data: &Path, to: &Path) -> io::Result<usize> {
             started_at: step.started_at,
             finished_at: Timestamp::now(),
             log_bytes: std::fs::metadata(&step.log).map_or(0, |log| log.len()),
+            flooded: None,
         };
         ended.insert(step.step, Past { born: step.born, exit });
     }

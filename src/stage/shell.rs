@@ -211,7 +211,11 @@ mod tests {
 
     fn judged(status: ExitStatus) -> Result<(), Failure> {
         let at = Timestamp::UNIX_EPOCH;
-        judge("Test", &Exit { status, started_at: at, finished_at: at, log_bytes: 0 }, Path::new("/nowhere"))
+        judge(
+            "Test",
+            &Exit { status, started_at: at, finished_at: at, log_bytes: 0, flooded: None },
+            Path::new("/nowhere"),
+        )
     }
 
     #[test]
