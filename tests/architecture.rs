@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["ids", "secret", "pipeline", "rollout", "cloud"]),
     ("store", &["ids", "directory", "run"]),
     ("journal", &["ids", "run", "store"]),
+    ("check", &["ids", "run", "store", "journal"]),
     ("log", &["ids", "secret", "wake"]),
     ("report", &["run"]),
     ("source", &["ids", "directory", "run"]),
@@ -60,8 +61,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "ids", "backup", "clock", "run", "cloud", "artifact", "config", "store", "source", "balancer",
-            "runner", "stage", "engine", "intake",
+            "ids", "backup", "clock", "run", "cloud", "artifact", "config", "store", "check", "log",
+            "source", "balancer", "runner", "stage", "engine", "intake",
         ],
     ),
     (
@@ -80,6 +81,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "store",
             "journal",
+            "check",
             "log",
             "source",
             "balancer",
@@ -94,7 +96,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are values to values: they name none of these.
-const PURE: &[&str] = &["pipeline", "run", "rollout", "reap", "github"];
+const PURE: &[&str] = &["pipeline", "run", "rollout", "reap", "check", "github"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

@@ -6,6 +6,10 @@ mod here;
 
 #[path = "cli/acts.rs"]
 mod acts;
+#[path = "cli/backup.rs"]
+mod backup;
+#[path = "cli/check_data.rs"]
+mod check_data;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/gc.rs"]
@@ -16,3 +20,5 @@ mod input;
 mod replay;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/workspaces.rs"]
+mod workspaces;

@@ -25,9 +25,11 @@ pub use copy::Copier;
 pub use manifest::{Difference, Header, MANIFEST, Manifest, OPENED, Unreadable};
 
 /// Files and directories that are of a moment, of a process, or copied by those who know them.
-const LEFT: [&str; 21] = [
+const LEFT: [&str; 22] = [
     "backup.jsonl",
     "restored.jsonl",
+    // Where the original is at home.
+    "home.json",
     "lock",
     "windlass.db",
     "windlass.db-wal",
@@ -59,7 +61,7 @@ const ONLY: [(&str, &str); 2] = [
 ];
 
 /// Beginnings of the names of files that are not finished, and of directories on their way out.
-const UNFINISHED: [&str; 6] = [".new-", ".balancer.json", ".incoming", ".gone", ".tmp", "tmp_"];
+const UNFINISHED: [&str; 7] = [".new-", ".balancer.json", ".home.json", ".incoming", ".gone", ".tmp", "tmp_"];
 
 /// Whether a path below a data directory is copied as it is.
 pub fn is_copied(path: &Path) -> bool {

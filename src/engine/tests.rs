@@ -20,6 +20,7 @@ use crate::store::memory::Memory;
 
 mod capacity;
 mod queue;
+mod recorded;
 mod rules;
 
 /// Whatever is waited for comes within milliseconds, or never.

@@ -20,6 +20,7 @@
 
 mod carry;
 mod client;
+mod examine;
 mod family;
 mod journal;
 mod output;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use carry::carry_over;
 pub use client::Client;
+pub use examine::examine;
 pub use place::left;
 pub use serve::{Options, ServeError, serve};
 

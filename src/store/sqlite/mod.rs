@@ -26,9 +26,12 @@ use crate::ids::{PipelineName, RunId, StreamId};
 mod copy;
 mod draft;
 mod error;
+mod inspect;
 mod read;
 mod schema;
 mod writer;
+
+pub use inspect::{Entry, Inspection, Lists, Mending};
 
 #[cfg(test)]
 mod tests;
