@@ -26,6 +26,7 @@ use crate::store::sqlite::Sqlite;
 use crate::store::{self, RunFilter, Store};
 
 pub mod backup;
+pub mod check;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -32,6 +32,7 @@
 //! - [`reap`] - which things of ours in a cloud nobody needs any more
 //! - [`config`] - the settings file
 //! - [`store`], [`journal`] - where events are kept, and how they are read
+//! - [`check`] - whether what a data directory holds is sound
 //! - [`log`] - step output, redacted, written, followed
 //! - [`report`] - what test reports say, from their bytes
 //! - [`source`] - git
@@ -67,6 +68,7 @@ pub mod app;
 pub mod artifact;
 pub mod backup;
 pub mod balancer;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod cloud;

@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["ids", "secret", "pipeline", "rollout", "cloud"]),
     ("store", &["ids", "directory", "space", "run"]),
     ("journal", &["ids", "run", "store"]),
+    ("check", &["ids", "run", "store", "journal"]),
     ("log", &["ids", "secret", "wake"]),
     ("report", &["run"]),
     ("source", &["ids", "directory", "run"]),
@@ -61,8 +62,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "ids", "backup", "clock", "ipc", "run", "cloud", "artifact", "config", "store", "source",
-            "balancer", "runner", "stage", "engine", "intake",
+            "ids", "backup", "clock", "ipc", "run", "cloud", "artifact", "config", "store", "check", "log",
+            "source", "balancer", "runner", "stage", "engine", "intake",
         ],
     ),
     (
@@ -82,6 +83,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "store",
             "journal",
+            "check",
             "log",
             "source",
             "balancer",
@@ -96,7 +98,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are values to values: they name none of these.
-const PURE: &[&str] = &["pipeline", "run", "rollout", "reap", "github"];
+const PURE: &[&str] = &["pipeline", "run", "rollout", "reap", "check", "github"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

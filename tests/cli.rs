@@ -6,8 +6,12 @@ mod here;
 
 #[path = "cli/acts.rs"]
 mod acts;
+#[path = "cli/backup.rs"]
+mod backup;
 #[path = "cli/cancels.rs"]
 mod cancels;
+#[path = "cli/check_data.rs"]
+mod check_data;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/gc.rs"]
@@ -18,3 +22,5 @@ mod input;
 mod replay;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/workspaces.rs"]
+mod workspaces;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::check;
 use crate::backup::Copier;
+use crate::check::Verdict;
 use crate::store::sqlite::Sqlite;
 use crate::{balancer, runner, store};
 
@@ -26,6 +28,8 @@ pub enum Error {
     Balancer(String),
     #[error("the disk of {} is full: nothing is left of the backup; free some space and try again", .0.display())]
     Full(PathBuf),
+    #[error(transparent)]
+    Check(#[from] check::Error),
     #[error("{what}: {error}")]
     Io { what: String, error: io::Error },
 }
@@ -49,6 +53,8 @@ pub struct Taken {
     pub bytes: u64,
     /// Steps that were under way; the copy has them as lost.
     pub steps_under_way: usize,
+    /// What is wrong with what was copied.
+    pub verdict: Verdict,
 }
 
 /// Copies the data directory `data` to `target`, which must not be there, or be an empty directory. The
@@ -80,11 +86,34 @@ pub async fn backup(
         Err(store::Error::Full { .. }) => return Err(Error::Full(target)),
         Err(error) => return Err(error.into()),
     }
-    let work = move || copy(&data, unfinished, &target, taken_at, &mut told);
-    match tokio::task::spawn_blocking(work).await {
-        Ok(taken) => taken,
-        Err(error) => Err(Error::Io { what: "copying".to_owned(), error: io::Error::other(error) }),
-    }
+    let of = target.clone();
+    let work = move || copy(&data, unfinished, &of, taken_at, &mut told);
+    let copied = match tokio::task::spawn_blocking(work).await {
+        Ok(copied) => copied?,
+        Err(error) => return Err(Error::Io { what: "copying".to_owned(), error: io::Error::other(error) }),
+    };
+    // What is wrong with the original is wrong with its copy, and is better known today.
+    let verdict = check::examine(copied.unfinished.path(), check::List::Trusted).await?;
+    name_it(copied, target, taken_at, verdict)
+}
+
+/// A copy that has everything but its name.
+struct Copied {
+    unfinished: tempfile::TempDir,
+    files: u64,
+    bytes: u64,
+    steps_under_way: usize,
+}
+
+fn name_it(copied: Copied, target: PathBuf, taken_at: Timestamp, verdict: Verdict) -> Result<Taken, Error> {
+    let Copied { unfinished, files, bytes, steps_under_way } = copied;
+    let failed = |error| wrong(&target, error);
+    // Gives way to an empty directory, and to nothing else.
+    std::fs::rename(unfinished.path(), &target).map_err(failed)?;
+    let _renamed = unfinished.keep();
+    let parent = target.parent().unwrap_or(Path::new("/"));
+    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    Ok(Taken { path: target, taken_at, files, bytes, steps_under_way, verdict })
 }
 
 fn copy(
@@ -93,7 +122,7 @@ fn copy(
     target: &Path,
     taken_at: Timestamp,
     told: &mut impl FnMut(Part),
-) -> Result<Taken, Error> {
+) -> Result<Copied, Error> {
     let to = unfinished.path();
     let failed = |error| wrong(target, error);
     let mut copier = Copier::new(data, to, taken_at).map_err(failed)?;
@@ -114,12 +143,7 @@ fn copy(
     }
     let (files, bytes) = copier.copied();
     copier.finish().map_err(failed)?;
-    // Gives way to an empty directory, and to nothing else.
-    std::fs::rename(to, target).map_err(failed)?;
-    let _renamed = unfinished.keep();
-    let parent = target.parent().unwrap_or(Path::new("/"));
-    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
-    Ok(Taken { path: target.to_owned(), taken_at, files, bytes, steps_under_way })
+    Ok(Copied { unfinished, files, bytes, steps_under_way })
 }
 
 /// Where the backup is going to be: the directory above it, which is there, and its name.

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::ids::Digest;
 
 mod blob;
+mod examine;
 mod manifest;
 mod pack;
 mod place;
@@ -28,6 +29,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use examine::Examined;
 pub use manifest::{Entry, FORMAT, Manifest};
 
 /// Where artifacts are kept.

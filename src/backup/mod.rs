@@ -28,6 +28,8 @@ pub use manifest::{Difference, Header, MANIFEST, Manifest, OPENED, Unreadable};
 const LEFT: [&str; 22] = [
     "backup.jsonl",
     "restored.jsonl",
+    // Where the original is at home.
+    "home.json",
     "lock",
     "home.json",
     "windlass.db",
@@ -60,7 +62,7 @@ const ONLY: [(&str, &str); 2] = [
 ];
 
 /// Beginnings of the names of files that are not finished, and of directories on their way out.
-const UNFINISHED: [&str; 6] = [".new-", ".balancer.json", ".incoming", ".gone", ".tmp", "tmp_"];
+const UNFINISHED: [&str; 7] = [".new-", ".balancer.json", ".home.json", ".incoming", ".gone", ".tmp", "tmp_"];
 
 /// Whether a path below a data directory is copied as it is.
 pub fn is_copied(path: &Path) -> bool {

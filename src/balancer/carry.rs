@@ -1,8 +1,16 @@
-//! What a copy of a data directory takes over of its balancer.
+//! What a balancer has saved, for whoever copies or checks a data directory.
 
 use std::path::Path;
 
 use super::saved::Saved;
+
+/// Whether the state of the balancer of `data` can be read.
+///
+/// # Errors
+/// It cannot; why, in words.
+pub fn examine(data: &Path) -> Result<(), String> {
+    Saved::read(data).map(drop)
+}
 
 /// Writes the state of the balancer of `data` into the copy `to`: its listeners, and none of their
 /// targets, whose instances stay with the original. Whoever opens the copy launches its own.

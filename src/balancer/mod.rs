@@ -32,7 +32,7 @@ mod proxy;
 pub mod saved;
 mod upstream;
 
-pub use carry::carry_over;
+pub use carry::{carry_over, examine};
 pub use client::{Client, FirstWord, Renewed};
 pub use process::{Options, Start, run};
 pub use protocol::Build;

@@ -7,9 +7,10 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::reach::Where;
-use super::text::{BOLD, DIM};
+use super::text::{BOLD, DIM, RED};
 use super::{Error, Exit, text};
 use crate::app::backup::{self, Part, Taken};
+use crate::check::{Finding, Severity};
 
 /// Copy the data directory to a new place, also while a server works in it
 ///
@@ -40,6 +41,8 @@ struct View {
     /// Steps that were under way; the copy has them as lost.
     steps_under_way: usize,
     seconds: f64,
+    /// As `windlass check-data` has them.
+    findings: Vec<Finding>,
 }
 
 pub async fn run(args: Args) -> Result<Exit, Error> {
@@ -56,11 +59,16 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let taken = backup::backup(&data, &args.target, told).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut out = anstream::stdout().lock();
-    let Taken { path, taken_at, files, bytes, steps_under_way } = taken;
+    let Taken { path, taken_at, files, bytes, steps_under_way, verdict } = taken;
+    let bad = |finding: &&Finding| finding.severity != Severity::Note;
+    let found = verdict.findings.iter().filter(bad).count();
+    let exit = if found > 0 { Exit::Failed } else { Exit::Good };
     if args.json {
-        let view = View { backup: path, of: data, taken_at, files, bytes, steps_under_way, seconds };
+        let findings = verdict.findings;
+        let view =
+            View { backup: path, of: data, taken_at, files, bytes, steps_under_way, seconds, findings };
         writeln!(out, "{}", super::json(&view)?)?;
-        return Ok(Exit::Good);
+        return Ok(exit);
     }
     let many = text::count(usize::try_from(files).unwrap_or(usize::MAX), "file");
     let (path, size) = (path.display(), text::bytes(bytes));
@@ -73,7 +81,14 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         let steps = text::count(steps_under_way, "step");
         writeln!(out, "{steps} under way: the backup has them as lost")?;
     }
-    Ok(Exit::Good)
+    match found {
+        0 => writeln!(out, "it was checked and is sound")?,
+        found => {
+            let found = text::count(found, "thing");
+            writeln!(out, "{RED}{found} in it are not sound{RED:#}: windlass check-data --data {path}")?;
+        }
+    }
+    Ok(exit)
 }
 
 impl From<backup::Error> for Error {

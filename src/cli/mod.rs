@@ -17,6 +17,7 @@ pub mod runner;
 mod act;
 mod backup;
 mod cancel;
+mod check_data;
 mod deliveries;
 mod demo;
 mod diagnostics;
@@ -90,6 +91,7 @@ enum Command {
     Down(down::Args),
     Gc(gc::Args),
     Backup(backup::Args),
+    CheckData(check_data::Args),
     Upgrade(upgrade::Args),
     Validate(validate::Args),
     Plan(plan::Args),
@@ -167,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Down(args) => on_runtime(down::run(args)),
         Command::Gc(args) => on_runtime(gc::run(args)),
         Command::Backup(args) => on_runtime(backup::run(args)),
+        Command::CheckData(args) => on_runtime(check_data::run(args)),
         Command::Upgrade(args) => on_runtime(upgrade::run(args)),
         Command::Validate(args) => with_io(|io| validate::run(&args, io)),
         Command::Plan(args) => with_io(|io| plan::run(&args, io)),

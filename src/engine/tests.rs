@@ -23,6 +23,7 @@ mod capacity;
 mod force;
 mod moments;
 mod queue;
+mod recorded;
 mod rules;
 
 /// Whatever is waited for comes within milliseconds, or never.

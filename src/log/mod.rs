@@ -85,7 +85,11 @@ impl Writer {
         self.redactor.finish(&mut self.out);
         self.out.push(b'\n');
         let written = self.file.write_all(&self.out);
-        self.length += self.out.len() as u64;
+        self.length = match &written {
+            Ok(()) => self.length + self.out.len() as u64,
+            // A full disk took some of it, or nothing: what is recorded of a log is there.
+            Err(_) => self.file.metadata().map_or(self.length, |log| log.len()),
+        };
         self.out.clear();
         written
     }

@@ -622,3 +622,6 @@ pub enum EnvironmentEvent {
         actor: Actor,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ const AHEAD: u64 = 256 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Record {
+pub(super) enum Record {
     /// The first line.
     Opened {
         version: u32,
@@ -125,13 +125,10 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
     let mut same_boot = false;
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
-            Ok(Record::Opened { version, .. }) if version > VERSION => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a newer windlass wrote it: use that one, or move the file away",
-                ));
+            Ok(Record::Opened { version, boot: then }) => {
+                known(version)?;
+                same_boot = then == boot;
             }
-            Ok(Record::Opened { boot: then, .. }) => same_boot = then == boot,
             Ok(Record::Starting { step, born, mark, log, at }) => {
                 // Of another run that bore the same number.
                 ended.remove(&step);
@@ -153,6 +150,15 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
         }
     }
     Ok(Found { ended, abandoned: open.into_values().collect() })
+}
+
+/// Whether this program understands records of that version.
+pub(super) fn known(version: u32) -> io::Result<()> {
+    let newer = "a newer windlass wrote it: use that one, or move the file away";
+    match version > VERSION {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, newer)),
+        false => Ok(()),
+    }
 }
 
 /// Appends records.

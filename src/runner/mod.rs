@@ -24,6 +24,7 @@
 
 mod carry;
 mod client;
+mod examine;
 mod family;
 mod guard;
 pub mod journal;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Serialize};
 
 pub use carry::carry_over;
 pub use client::Client;
+pub use examine::examine;
 pub use place::left;
 pub use serve::{Options, ServeError, serve};
 

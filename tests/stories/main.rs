@@ -6,6 +6,7 @@
 //! a deadline.
 
 mod alive;
+mod backup;
 mod company;
 mod crashes;
 mod delivery;

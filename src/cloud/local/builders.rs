@@ -15,15 +15,15 @@ use crate::cloud::{BuildRequest, Builder, Error, ImageRecord, ImageRequest, Pare
 use crate::ids::Key;
 
 /// The version of the stored format of [`Placed`].
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// What a builder's app directory has only while it is provisioned, so that another process can
 /// finish the build. Paths are relative to the app directory.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Placed {
-    files: BTreeSet<String>,
+pub(super) struct Placed {
+    pub files: BTreeSet<String>,
     /// Those made for the files; one that holds something else by then stays.
-    directories: BTreeSet<String>,
+    pub directories: BTreeSet<String>,
 }
 
 impl Local {

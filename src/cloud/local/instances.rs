@@ -319,6 +319,11 @@ impl Local {
     }
 
     /// Of all instances that were not terminated, in any fleet.
+    /// Reads the record of an instance, if it is there.
+    pub(super) fn record_of(&self, id: &InstanceId) -> Result<(), Error> {
+        self.place(id).record().map(drop)
+    }
+
     fn records(&self) -> Result<Vec<Record>, Error> {
         let directory = self.instances_directory();
         let Some(entries) = found(fs::read_dir(&directory)).map_err(failed(&directory))? else {

@@ -131,7 +131,7 @@ fn named<T: std::str::FromStr>(id: &str) -> Result<T, Error> {
 }
 
 /// What a directory holds, in the order of names. One that is not there holds nothing.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let Some(entries) = found(fs::read_dir(directory)).map_err(failed(directory))? else {
         return Ok(Vec::new());
     };

@@ -33,6 +33,7 @@ use crate::ids::{Digest, FleetId, ImageId, InstanceId};
 
 mod builders;
 mod disk;
+mod examine;
 mod images;
 mod instances;
 mod inventory;

@@ -74,7 +74,7 @@ impl LocalObjects {
         Ok(())
     }
 
-    fn digest_now(&self, key: &str) -> Result<Option<Digest>, Error> {
+    pub(super) fn digest_now(&self, key: &str) -> Result<Option<Digest>, Error> {
         let path = self.path(key)?;
         match fs::metadata(&path) {
             Ok(there) if there.is_file() => objects::digest_of(&path).map(Some).map_err(failed(&path)),
@@ -85,7 +85,7 @@ impl LocalObjects {
         }
     }
 
-    fn list_now(&self, prefix: &str) -> Result<Vec<String>, Error> {
+    pub(super) fn list_now(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let mut keys = Vec::new();
         let is_key = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_bytes().starts_with(b".");
         for entry in WalkDir::new(&self.directory).into_iter().filter_entry(is_key) {

@@ -244,6 +244,20 @@ fn a_changed_image_is_neither_certified_nor_built_upon() {
 }
 
 #[test]
+fn a_builder_of_the_first_version_is_read() {
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("builder.json");
+    // As the first version wrote it. Never change this text.
+    let text = r#"{"version":1,"files":["bin/app"],"directories":["bin"]}"#;
+    fs::write(&path, text).unwrap();
+    let placed: builders::Placed = disk::read(&path, builders::FORMAT).unwrap().unwrap();
+    assert_eq!((placed.files.len(), placed.directories.first().unwrap().as_str()), (1, "bin"));
+    fs::write(&path, text.replace(":1", ":2")).unwrap();
+    let newer = disk::read::<builders::Placed>(&path, builders::FORMAT).unwrap_err().to_string();
+    assert!(newer.contains("it has version 2"), "{newer}");
+}
+
+#[test]
 fn an_image_of_the_first_version_is_read() {
     let room = Room::new();
     let id: ImageId = "img-0".parse().unwrap();

@@ -26,10 +26,13 @@ use crate::ids::{PipelineName, RunId, StreamId};
 mod copy;
 mod draft;
 mod error;
+mod inspect;
 mod read;
 mod reserve;
 mod schema;
 mod writer;
+
+pub use inspect::{Entry, Inspection, Lists, Mending};
 
 #[cfg(test)]
 mod tests;

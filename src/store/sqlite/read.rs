@@ -46,7 +46,13 @@ pub async fn journal(
     Ok(journal)
 }
 
-fn decode(path: &Path, stream: &StreamId, sequence: u64, format: i64, payload: &str) -> Result<Event, Error> {
+pub fn decode(
+    path: &Path,
+    stream: &StreamId,
+    sequence: u64,
+    format: i64,
+    payload: &str,
+) -> Result<Event, Error> {
     if format > i64::from(FORMAT) {
         let path = path.display().to_string();
         return Err(Error::Newer { path, found: format, known: FORMAT.into() });
@@ -114,7 +120,7 @@ pub async fn runs(path: &Path, readers: &SqlitePool, filter: &RunFilter) -> Resu
     rows.iter().map(|row| run(&Fields { path, row })).collect()
 }
 
-fn run(row: &Fields<'_>) -> Result<RunRow, Error> {
+pub fn run(row: &Fields<'_>) -> Result<RunRow, Error> {
     Ok(RunRow {
         run: RunId::new(row.parsed(0)?, row.number(1)?),
         status: row.text(2)?.to_owned(),
@@ -139,7 +145,7 @@ pub async fn fleets(path: &Path, readers: &SqlitePool) -> Result<Vec<FleetRow>, 
     rows.iter().map(|row| fleet(&Fields { path, row })).collect()
 }
 
-fn fleet(row: &Fields<'_>) -> Result<FleetRow, Error> {
+pub fn fleet(row: &Fields<'_>) -> Result<FleetRow, Error> {
     Ok(FleetRow {
         fleet: FleetId::new(row.parsed(0)?, row.parsed(1)?),
         ended: row.integer(2)? != 0,
@@ -191,7 +197,7 @@ fn key(row: &Fields<'_>) -> Result<DeliveryKey, Error> {
     Ok(DeliveryKey { source: row.text(0)?.to_owned(), id: row.text(1)?.to_owned() })
 }
 
-fn received(row: &Fields<'_>) -> Result<Delivery, Error> {
+pub fn received(row: &Fields<'_>) -> Result<Delivery, Error> {
     let word = row.text(4)?;
     let status = DeliveryStatus::ALL.into_iter().find(|status| status.as_str() == word);
     let runs = serde_json::from_str(row.text(6)?).map_err(|_| row.wrong(6, "a list of runs"))?;
@@ -222,9 +228,9 @@ pub async fn schedule_mark(
 }
 
 /// A row whose columns are what they should be, or the store is damaged.
-struct Fields<'a> {
-    path: &'a Path,
-    row: &'a SqliteRow,
+pub struct Fields<'a> {
+    pub path: &'a Path,
+    pub row: &'a SqliteRow,
 }
 
 impl<'a> Fields<'a> {
@@ -232,7 +238,7 @@ impl<'a> Fields<'a> {
         damaged(self.path, format!("column {column} of a row is not {what}"))
     }
 
-    fn integer(&self, column: usize) -> Result<i64, Error> {
+    pub fn integer(&self, column: usize) -> Result<i64, Error> {
         self.row.try_get(column).map_err(|_| self.wrong(column, "an integer"))
     }
 
@@ -240,11 +246,11 @@ impl<'a> Fields<'a> {
         u64::try_from(self.integer(column)?).map_err(|_| self.wrong(column, "a count"))
     }
 
-    fn time(&self, column: usize) -> Result<Timestamp, Error> {
+    pub fn time(&self, column: usize) -> Result<Timestamp, Error> {
         Timestamp::from_microsecond(self.integer(column)?).map_err(|_| self.wrong(column, "a time"))
     }
 
-    fn text(&self, column: usize) -> Result<&'a str, Error> {
+    pub fn text(&self, column: usize) -> Result<&'a str, Error> {
         self.row.try_get(column).map_err(|_| self.wrong(column, "a text"))
     }
 

@@ -267,6 +267,10 @@ impl World {
                 self.windlass(&["down", "shop", environment]).with(0);
             }
         }
+        // Whatever happened to it, what it has kept is sound.
+        if self.data.join("windlass.db").exists() {
+            self.windlass(&["check-data"]).with(0);
+        }
         // What keeps house stays a while for whoever comes next; nobody does.
         let left = self.processes();
         for process in &left {
