@@ -29,8 +29,9 @@ pub enum Error {
     #[error(transparent)]
     Hold(#[from] HoldError),
     #[error(
-        "the journal of {} is missing: there are steps' logs or instances, and no windlass.db that knows of \
-         them; restore it from a backup, or move the directories logs and instances away",
+        "the journal of {} is missing: there are steps' logs, instances or a windlass.db-wal, and no \
+         windlass.db that knows of them; restore it from a backup, or move logs, instances and windlass.db-wal \
+         away",
         .0.display()
     )]
     NoJournal(PathBuf),
@@ -58,8 +59,10 @@ impl House {
     pub async fn open(data: &Path, what: &str, settings: &Settings) -> Result<Self, Error> {
         let hold = Hold::take(data, what)?;
         let data = data.canonicalize().map_err(Error::Program)?;
-        if Sqlite::is_missing(&data) && ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
-        {
+        let had_one = || {
+            Sqlite::has_log(&data) || ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
+        };
+        if Sqlite::is_missing(&data) && had_one() {
             return Err(Error::NoJournal(data));
         }
         let store = Arc::new(Sqlite::open(&data).await?);

@@ -25,6 +25,7 @@ mod error;
 mod follow;
 mod foreground;
 mod gc;
+mod guard;
 mod lift;
 mod lock;
 mod logs;
@@ -95,6 +96,8 @@ enum Command {
     Doctor(doctor::Args),
     Schema(schema::Args),
     Reference(reference::Args),
+    #[command(hide = true)]
+    Guard(guard::Args),
     #[command(hide = true)]
     Runner(runner::Args),
     #[command(hide = true)]
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => with_io(|io| schema::run(&args, io)),
         Command::Reference(args) => with_io(|io| reference::run(&args, io)),
         // Processes of their own, which choose their own runtime and their own log.
+        Command::Guard(args) => guard::run(&args),
         Command::Runner(args) => runner::run(&args).map(|()| Exit::Good).map_err(Error::from),
         Command::Balancer(args) => balancer::run(args).map(|()| Exit::Good).map_err(Error::from),
     };

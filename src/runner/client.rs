@@ -55,7 +55,7 @@ struct Inner {
 
 impl Client {
     /// A client for the runner of the data directory `data`, which is there; `program` is the
-    /// windlass binary, run as `program runner --data DIR`.
+    /// windlass binary, run as `program guard --data DIR`.
     pub fn new(data: PathBuf, program: PathBuf) -> Self {
         Self(Arc::new(Inner { data, program, connection: tokio::sync::Mutex::default() }))
     }
@@ -157,7 +157,7 @@ impl Inner {
         let log =
             OpenOptions::new().create(true).append(true).mode(0o600).open(data.join(LOG)).map_err(failed)?;
         let mut child = tokio::process::Command::new(&self.program)
-            .arg("runner")
+            .arg("guard")
             .arg("--data")
             .arg(&data)
             .env_clear()

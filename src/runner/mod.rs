@@ -11,8 +11,9 @@
 //!   runner was replaced;
 //! - cancelling ends the whole process group: SIGTERM, then after the grace SIGKILL, and children
 //!   that were forked meanwhile too;
-//! - when the runner died, a new one ends the process groups that the old one left (checked by their
-//!   start time, so that a reused number is never killed) before it calls their steps lost;
+//! - when the runner died, its guard ends everything that came of its steps; a new runner waits for
+//!   that, and ends the process groups that are left even so (checked by their start time, so that a
+//!   reused number is never killed) before it calls their steps lost;
 //! - it ends when it is idle and nobody holds the data directory; told to end (SIGTERM), it ends its
 //!   steps first and records them as lost.
 //!
@@ -20,6 +21,7 @@
 
 mod client;
 mod family;
+mod guard;
 mod journal;
 mod output;
 mod place;
@@ -37,6 +39,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use client::Client;
+pub use guard::guard;
 pub use place::left;
 pub use serve::{Options, ServeError, serve};
 

@@ -120,7 +120,7 @@ fn moved_away_while_nobody_looks_it_is_missed_and_not_made_anew() {
         if both {
             fs::rename(wal, &wal_aside).unwrap();
         }
-        let refused = ground.start().ended().with(1);
+        let refused = ground.start().ended().with(3);
         refused.says(&["is missing", "restore it from a backup"]);
         assert!(!database.exists(), "a new one was put in its place");
         fs::rename(&aside, database).unwrap();

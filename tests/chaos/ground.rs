@@ -116,7 +116,7 @@ impl Ground {
             server.process.ended().with(0);
         }
         for process in self.world.processes() {
-            let known = ["runner", "balancer"].iter().any(|name| process.is_windlass(name));
+            let known = ["guard", "runner", "balancer"].iter().any(|name| process.is_windlass(name));
             assert!(known, "left behind: {process:?}");
             signal(process.pid, Signal::TERM);
         }
@@ -234,7 +234,8 @@ impl Ground {
     }
 
     fn unfinished(&self) -> usize {
-        self.runs().iter().filter(|run| run["finished_at"].is_null()).count()
+        let ended = ["succeeded", "failed", "cancelled", "superseded"];
+        self.runs().iter().filter(|run| !ended.contains(&text(&run["status"]))).count()
     }
 
     /// Waits until everything that came in was handled, and every run has ended. Nobody helps, but for
