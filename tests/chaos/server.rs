@@ -47,7 +47,7 @@ fn the_server_killed_again_and_again() {
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
     println!("{} kills, {} deliveries", ground.kills, ground.sent.len());
-    ground.world.end();
+    ground.leave();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn killed_twice_while_it_starts() {
     }
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }
 
 #[test]
@@ -86,5 +86,5 @@ fn of_two_servers_that_start_at_once_one_refuses_and_names_the_other() {
     }
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }
