@@ -36,8 +36,9 @@ pub enum Error {
     #[error(transparent)]
     Home(#[from] HomeError),
     #[error(
-        "the journal of {} is missing: there are steps' logs or instances, and no windlass.db that knows of \
-         them; restore it from a backup, or move the directories logs and instances away",
+        "the journal of {} is missing: there are steps' logs, instances or a windlass.db-wal, and no \
+         windlass.db that knows of them; restore it from a backup, or move logs, instances and windlass.db-wal \
+         away",
         .0.display()
     )]
     NoJournal(PathBuf),
@@ -76,8 +77,10 @@ impl House {
             ),
             Err(error) => return Err(Error::Backup { data, error }),
         }
-        if Sqlite::is_missing(&data) && ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
-        {
+        let had_one = || {
+            Sqlite::has_log(&data) || ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
+        };
+        if Sqlite::is_missing(&data) && had_one() {
             return Err(Error::NoJournal(data));
         }
         let store = Arc::new(Sqlite::open(&data).await?);

@@ -27,6 +27,7 @@ mod error;
 mod follow;
 mod foreground;
 mod gc;
+mod guard;
 mod lift;
 mod lock;
 pub mod logs;
@@ -99,6 +100,8 @@ enum Command {
     Doctor(doctor::Args),
     Schema(schema::Args),
     Reference(reference::Args),
+    #[command(hide = true)]
+    Guard(guard::Args),
     #[command(hide = true)]
     Runner(runner::Args),
     #[command(hide = true)]
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => with_io(|io| schema::run(&args, io)),
         Command::Reference(args) => with_io(|io| reference::run(&args, io)),
         // Processes of their own, which choose their own runtime and their own log.
+        Command::Guard(args) => guard::run(&args),
         Command::Runner(args) => runner::run(&args).map(|()| Exit::Good).map_err(Error::from),
         Command::Balancer(args) => balancer::run(args).map(|()| Exit::Good).map_err(Error::from),
     };

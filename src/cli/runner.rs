@@ -45,7 +45,7 @@ fn abort_on_panic() {
 }
 
 /// Closes what whoever started this left open: a runner stays longer, and its steps would get it too.
-fn close_inherited() -> std::io::Result<()> {
+pub(super) fn close_inherited() -> std::io::Result<()> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));

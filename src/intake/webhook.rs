@@ -60,10 +60,17 @@ impl Intake {
         let shared = &self.0.shared;
         let new = NewDelivery { received_at: shared.clock.now(), ..new };
         let key = new.key.clone();
-        let receipt = shared.engine.store().deliver(new).await?;
-        if receipt == Receipt::New {
-            let _ = shared.jobs.send(Job { key: key.clone(), since: None });
-        }
+        // On its own: whoever hangs up before the answer takes nothing back that is written, and it is
+        // handled also then.
+        let (shared, job) = (shared.clone(), Job { key: key.clone(), since: None });
+        let stored = tokio::spawn(async move {
+            let receipt = shared.engine.store().deliver(new).await?;
+            // Also what was known: nobody may have heard that it was stored. What is settled or under way
+            // is not taken up a second time.
+            let _ = shared.jobs.send(job);
+            Ok::<_, store::Error>(receipt)
+        });
+        let receipt = stored.await.map_err(|_| Refused::Broken)??;
         Ok((key, receipt))
     }
 

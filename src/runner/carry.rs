@@ -39,6 +39,6 @@ pub fn carry_over(data: &Path, to: &Path) -> io::Result<usize> {
     }
     let own = place::own_directory(to);
     crate::directory::make_private(&own)?;
-    Journal::create(&own.join("journal"), NO_BOOT.to_owned(), &mut ended)?;
+    Journal::create(&own.join("journal"), NO_BOOT.to_owned(), None, &mut ended)?;
     Ok(under_way)
 }

@@ -19,8 +19,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::guard::{self, PATIENCE};
 use super::protocol::{Answer, Ask, Hello, NO_REQUEST, Request, Response, SOCKET};
+use super::watchdog::{self, PATIENCE};
 use super::{Error, Exit, Runner, StartStep};
 use crate::ids::StepId;
 use crate::ipc;
@@ -57,7 +57,7 @@ struct Inner {
 
 impl Client {
     /// A client for the runner of the data directory `data`, which is there; `program` is the
-    /// windlass binary, run as `program runner --data DIR`.
+    /// windlass binary, run as `program guard --data DIR`.
     pub fn new(data: PathBuf, program: PathBuf) -> Self {
         Self(Arc::new(Inner { data, program, connection: tokio::sync::Mutex::default() }))
     }
@@ -110,9 +110,9 @@ impl Runner for Client {
         let by = Instant::now() + grace;
         tokio::select! {
             ended = self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step) => ended,
-            never = guard::insist(&self.0.data, by) => match never {},
+            never = watchdog::insist(&self.0.data, by) => match never {},
             () = tokio::time::sleep_until(by + OVERDUE) => {
-                Err(self.0.unreachable(&guard::end_from_outside(&self.0.data, step).await))
+                Err(self.0.unreachable(&watchdog::end_from_outside(&self.0.data, step).await))
             }
         }
     }
@@ -126,7 +126,7 @@ impl Inner {
                 let by = Instant::now() + PATIENCE;
                 let greeted = tokio::select! {
                     greeted = Connection::greet(stream, &self.data) => greeted,
-                    never = guard::insist(&self.data, by) => match never {},
+                    never = watchdog::insist(&self.data, by) => match never {},
                     () = tokio::time::sleep_until(by + STAYED) => {
                         return Err(self.unreachable("it is there, does not answer and does not end"));
                     }
@@ -162,7 +162,7 @@ impl Inner {
         let log =
             OpenOptions::new().create(true).append(true).mode(0o600).open(data.join(LOG)).map_err(failed)?;
         let mut child = tokio::process::Command::new(&self.program)
-            .arg("runner")
+            .arg("guard")
             .arg("--data")
             .arg(&data)
             .env_clear()
@@ -183,7 +183,7 @@ impl Inner {
                 said = reading => said,
                 () = tokio::time::sleep(PATIENCE) => return Err(self.unreachable("it does not get ready")),
                 // Another may have taken the place and been stopped before it listened.
-                never = guard::wake(&self.data) => match never {},
+                never = watchdog::wake(&self.data) => match never {},
             };
             said.map_err(failed)?;
         }
@@ -224,13 +224,13 @@ struct Connection {
     /// Somebody waits for one more answer.
     asked: Arc<Notify>,
     reading: JoinHandle<()>,
-    guarding: JoinHandle<()>,
+    watching: JoinHandle<()>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.reading.abort();
-        self.guarding.abort();
+        self.watching.abort();
     }
 }
 
@@ -256,17 +256,17 @@ impl Connection {
         let writer = tokio::sync::Mutex::new(writer);
         let next = AtomicU64::new(NO_REQUEST + 1);
         let asked = Arc::new(Notify::new());
-        let guarding = tokio::spawn({
+        let watching = tokio::spawn({
             let (data, waiting, asked) = (data.to_owned(), Arc::clone(&waiting), Arc::clone(&asked));
             async move {
                 let waits = || {
                     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
                     waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
                 };
-                guard::watch(&data, waits, asked).await;
+                watchdog::watch(&data, waits, asked).await;
             }
         });
-        Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, reading, guarding }))
+        Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, reading, watching }))
     }
 
     fn is_open(&self) -> bool {

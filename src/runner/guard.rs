@@ -1,122 +1,124 @@
-//! What is done about a runner that does not answer.
+//! The guard: the runner's parent, there for the moment in which the runner dies.
 //!
-//! Whoever waits for a runner looks after it: nobody else would. One that was stopped (SIGSTOP, a
-//! debugger that went away) is told to go on, which loses nothing. One that does not answer even so is
-//! killed: the next ends what it left and says of its steps that they are lost. What answers is known by
-//! its hello, whose form never changes, so that this works with every version. While nobody waits for an
-//! answer, nothing here runs.
+//! What a runner that died has left is found by its group and by its mark; a process that left its
+//! session and cleared its environment shows neither. The kernel still knows it: it gives the dead
+//! runner's children, and so everything that ever came of its steps, to the next subreaper above.
+//! That is this process. It does nothing until the runner has ended, ends whatever it was given
+//! then, and ends itself. The runner writes down who guards it, so that the next runner waits for
+//! that end before it calls anything lost.
+//!
+//! Where the guard was killed as well, group and mark are all there is.
 
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Signal, pidfd_send_signal};
-use tokio::sync::Notify;
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::Instant;
 
-use super::mark::Mark;
-use super::protocol::{Hello, SOCKET};
-use super::{family, journal, place, process};
-use crate::ids::StepId;
-use crate::{ipc, wake};
+use super::family::Family;
+use super::process::Process;
+use crate::wake;
 
-/// A runner that has not said hello after this time is looked at: it may have been stopped.
-const LOOK: Duration = Duration::from_millis(500);
+/// The variable by which a runner knows that its parent is a guard: the guard's process number.
+const GUARD: &str = "WINDLASS_GUARD";
 
-/// While somebody waits for a step to end the runner is asked so often whether it is there.
-const BEAT: Duration = Duration::from_secs(10);
+/// How long a guard may take to end what its runner left.
+const PATIENCE: Duration = Duration::from_secs(6);
 
-/// A runner that has not answered within this time hangs. It may first have to end what a runner
-/// that died left behind, on a machine that is very busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Which process guards a runner, known by number and start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    pid: i32,
+    start_time: u64,
+}
 
-/// What a process needs to be gone that was killed.
-const DEATH: Duration = Duration::from_secs(1);
+impl Guard {
+    /// This process's guard, if it has one.
+    pub fn ours() -> Option<Self> {
+        let parent = rustix::process::getppid()?;
+        let named = std::env::var(GUARD).ok()?.parse::<i32>().ok()? == parent.as_raw_nonzero().get();
+        let parent = Process::read(parent).filter(|_| named)?;
+        Some(Self { pid: parent.pid.as_raw_nonzero().get(), start_time: parent.start_time })
+    }
 
-/// Sees to it that the runner of `data` answers, or is gone, about as soon as `by`.
-async fn see_to(data: &Path, by: Instant) {
-    let greeting = greet(data);
-    tokio::pin!(greeting);
-    loop {
-        tokio::select! {
-            () = &mut greeting => return,
-            () = tokio::time::sleep_until(by) => return end(data).await,
-            () = tokio::time::sleep(LOOK) => go_on(data),
+    /// Waits until it has ended, and with it what its runner left.
+    pub async fn ended(self) {
+        let Some(pid) = Pid::from_raw(self.pid) else { return };
+        let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+            return;
+        };
+        if Process::read(pid).is_none_or(|now| now.start_time != self.start_time || now.zombie) {
+            return;
+        }
+        let ended = async { wake::readable(process)?.readable().await.map(drop) };
+        if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+            tracing::warn!(guard = %pid, "the guard of the runner that died does not end");
         }
     }
 }
 
-/// Sees to it that the runner answers for as long as somebody waits for it to: `waits` tells, and
-/// `asked` when that may have changed.
-pub async fn watch(data: &Path, waits: impl Fn() -> bool, asked: Arc<Notify>) {
-    loop {
-        let changed = asked.notified();
-        if !waits() {
-            changed.await;
-        } else {
-            tokio::time::sleep(BEAT).await;
-            if waits() {
-                see_to(data, Instant::now() + PATIENCE).await;
+/// Starts `program runner --data DATA`, and stays until that has ended and nothing of its steps is
+/// left. Answers how it ended.
+///
+/// Must be called on the process's main thread, outside of any async runtime: see
+/// [`serve`](super::serve).
+///
+/// # Errors
+/// The runner cannot be started.
+pub fn guard(program: &Path, data: &Path) -> io::Result<ExitStatus> {
+    let family = Family::new()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        let mut told = Told::new()?;
+        let mut runner = Command::new(program)
+            .arg("runner")
+            .arg("--data")
+            .arg(data)
+            .env(GUARD, std::process::id().to_string())
+            .spawn()?;
+        let pid = Pid::from_child(&runner);
+        let status = loop {
+            if let Some(status) = runner.try_wait()? {
+                break status;
             }
-        }
+            told.pass_on(pid).await;
+        };
+        family.end_strays(Instant::now() + PATIENCE).await;
+        Ok(status)
+    })
+}
+
+/// What this process is told: nothing of it ends it while there is a runner.
+struct Told {
+    child: Signals,
+    terminate: Signals,
+    interrupt: Signals,
+    hangup: Signals,
+}
+
+impl Told {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            child: signal(SignalKind::child())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-}
 
-/// Sees to it that the runner answers until `by`, when one that does not is ended. Never returns.
-pub async fn insist(data: &Path, by: Instant) -> std::convert::Infallible {
-    loop {
-        see_to(data, by.max(Instant::now() + LOOK * 2)).await;
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Tells the runner to go on whenever it is stopped. Never returns.
-pub async fn wake(data: &Path) -> std::convert::Infallible {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        go_on(data);
-    }
-}
-
-/// Tells a runner that was stopped to go on.
-fn go_on(data: &Path) {
-    if let Some((pid, _)) = place::process(data) {
-        ipc::go_on(pid);
-    }
-}
-
-/// Kills a runner that does not answer.
-async fn end(data: &Path) {
-    let Some((pid, pidfd)) = place::process(data) else { return };
-    tracing::error!(%pid, "the runner does not answer and is killed; the next one ends its steps");
-    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-    let ended = async { wake::readable(pidfd)?.readable().await.map(drop) };
-    if tokio::time::timeout(DEATH, ended).await.is_err() {
-        tracing::error!(%pid, "the runner hangs in the kernel: not even SIGKILL ends it");
-    }
-}
-
-/// Returns when somebody has said hello, or nobody is there.
-async fn greet(data: &Path) {
-    let hello = async {
-        let (read, write) = ipc::connect(data, SOCKET).await?.into_split();
-        ipc::Writer::new(write).send(&Hello::OURS).await?;
-        ipc::Reader::new(read).next::<Hello>().await
-    };
-    // Whatever goes wrong with the connection, whoever waits at another sees it there too.
-    let _ = hello.await;
-}
-
-/// Ends the processes of a step without its runner, which does not: known by what it has recorded.
-/// Answers what to say of it.
-pub async fn end_from_outside(data: &Path, step: &StepId) -> String {
-    let found = journal::read(&place::records(data), &process::boot());
-    let found = found.ok().and_then(|found| found.abandoned.into_iter().find(|known| known.step == *step));
-    let Some(known) = found else { return "the runner does not answer, and has no record of it".to_owned() };
-    match family::end_abandoned(known.leader, &Mark::recorded(known.mark)).await {
-        Ok(()) => "the runner does not answer; its processes were ended without it".to_owned(),
-        Err(pids) => {
-            format!("the runner does not answer, and these processes of it do not end: {pids:?}")
-        }
+    /// Waits for the next signal; what is meant to end us is the runner's to follow.
+    async fn pass_on(&mut self, runner: Pid) {
+        let signal = tokio::select! {
+            _ = self.child.recv() => return,
+            _ = self.hangup.recv() => return,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.interrupt.recv() => Signal::INT,
+        };
+        // It was not waited for since it was last seen, so the number is still its own.
+        let _ = rustix::process::kill_process(runner, signal);
     }
 }

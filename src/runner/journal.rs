@@ -25,6 +25,7 @@ use rustix::fs::FallocateFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::guard::Guard;
 use super::{Exit, StartStep};
 use crate::ids::StepId;
 
@@ -51,6 +52,9 @@ pub(super) enum Record {
     Opened {
         version: u32,
         boot: String,
+        /// Missing where nobody guards the runner, and in what older versions wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
     },
     Starting {
         step: StepId,
@@ -108,6 +112,8 @@ pub struct Abandoned {
 pub struct Found {
     pub ended: HashMap<StepId, Past>,
     pub abandoned: Vec<Abandoned>,
+    /// Who guarded the runner that wrote them, on this boot of the machine.
+    pub guard: Option<Guard>,
 }
 
 /// Reads the records at `path`. A line that cannot be read (the machine lost power while it was
@@ -122,12 +128,13 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
     };
     let mut ended = HashMap::new();
     let mut open: HashMap<StepId, Abandoned> = HashMap::new();
-    let mut same_boot = false;
+    let (mut same_boot, mut guarded) = (false, None);
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
-            Ok(Record::Opened { version, boot: then }) => {
+            Ok(Record::Opened { version, boot: then, guard }) => {
                 known(version)?;
                 same_boot = then == boot;
+                guarded = guard.filter(|_| same_boot);
             }
             Ok(Record::Starting { step, born, mark, log, at }) => {
                 // Of another run that bore the same number.
@@ -149,7 +156,7 @@ pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
             Err(error) => tracing::warn!(%error, "passing over a record that cannot be read"),
         }
     }
-    Ok(Found { ended, abandoned: open.into_values().collect() })
+    Ok(Found { ended, abandoned: open.into_values().collect(), guard: guarded })
 }
 
 /// Whether this program understands records of that version.
@@ -165,6 +172,7 @@ pub(super) fn known(version: u32) -> io::Result<()> {
 pub struct Journal {
     path: PathBuf,
     boot: String,
+    guard: Option<Guard>,
     file: File,
     lines: usize,
     /// Up to where the file has room on the disk, as far as is known.
@@ -177,9 +185,14 @@ pub struct Journal {
 
 impl Journal {
     /// Writes the file anew with what is worth keeping of `ended`, and forgets the rest of it.
-    pub fn create(path: &Path, boot: String, ended: &mut HashMap<StepId, Past>) -> io::Result<Self> {
+    pub fn create(
+        path: &Path,
+        boot: String,
+        guard: Option<Guard>,
+        ended: &mut HashMap<StepId, Past>,
+    ) -> io::Result<Self> {
         prune(ended, Timestamp::now());
-        let mut text = line(&Record::Opened { version: VERSION, boot: boot.clone() })?;
+        let mut text = line(&Record::Opened { version: VERSION, boot: boot.clone(), guard })?;
         for (step, past) in ended.iter() {
             text.extend(line(&Record::ended(step, past))?);
         }
@@ -191,8 +204,8 @@ impl Journal {
         fs::rename(&new, path)?;
         let file = OpenOptions::new().append(true).open(path)?;
         let (lines, length) = (ended.len(), text.len() as u64);
-        let mut journal =
-            Self { path: path.to_owned(), boot, file, lines, room: length, length, owed: Vec::new() };
+        let path = path.to_owned();
+        let mut journal = Self { path, boot, guard, file, lines, room: length, length, owed: Vec::new() };
         journal.look_ahead();
         Ok(journal)
     }
@@ -246,7 +259,7 @@ impl Journal {
 
     /// Writes the file anew; see [`create`](Self::create). On failure the old one goes on.
     pub fn renew(&mut self, ended: &mut HashMap<StepId, Past>) -> io::Result<()> {
-        *self = Self::create(&self.path, self.boot.clone(), ended)?;
+        *self = Self::create(&self.path, self.boot.clone(), self.guard, ended)?;
         Ok(())
     }
 
@@ -347,7 +360,7 @@ mod tests {
 
         let now = Timestamp::now();
         let pid = Pid::from_raw(4711).unwrap();
-        let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
+        let mut journal = Journal::create(&path, "boot".to_owned(), None, &mut HashMap::new()).unwrap();
         for n in [1, 2] {
             journal.starting(&start(n, now), "mark", now).unwrap();
             journal.running(&step(n), pid, 99).unwrap();
@@ -369,7 +382,7 @@ mod tests {
         let path = directory.path().join("journal");
         let now = Timestamp::now();
         let later = now + jiff::SignedDuration::from_secs(1);
-        let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
+        let mut journal = Journal::create(&path, "boot".to_owned(), None, &mut HashMap::new()).unwrap();
         journal.ended(&step(1), &past(now)).unwrap();
         assert!(past(now).is_of(now) && !past(now).is_of(later));
         assert!(Past { born: None, ..past(now) }.is_of(later), "an old record fits any run");
@@ -387,7 +400,7 @@ mod tests {
         let now = Timestamp::now();
         let old = now - jiff::SignedDuration::from_hours(24 * 8);
         let mut ended = HashMap::from([(step(1), past(old)), (step(2), past(now))]);
-        Journal::create(&path, "boot".to_owned(), &mut ended).unwrap();
+        Journal::create(&path, "boot".to_owned(), None, &mut ended).unwrap();
         assert_eq!(read(&path, "boot").unwrap().ended, HashMap::from([(step(2), past(now))]));
         assert_eq!(ended.len(), 1);
 
@@ -413,7 +426,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let now = Timestamp::now();
-        let mut journal = Journal::create(&path, "boot".to_owned(), &mut HashMap::new()).unwrap();
+        let mut journal = Journal::create(&path, "boot".to_owned(), None, &mut HashMap::new()).unwrap();
         journal.starting(&start(1, now), "mark", now).unwrap();
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
         let disk = std::mem::replace(&mut journal.file, full);

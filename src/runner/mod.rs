@@ -15,8 +15,9 @@
 //!   step that is cancelled and exits with 0 is cancelled;
 //! - a runner that somebody stopped (SIGSTOP) is told to go on by whoever waits for it, and one that
 //!   does not answer is killed, so that another takes its place;
-//! - when the runner died, a new one ends the process groups that the old one left (checked by their
-//!   start time, so that a reused number is never killed) before it calls their steps lost;
+//! - when the runner died, its guard ends everything that came of its steps; a new runner waits for
+//!   that, and ends the process groups that are left even so (checked by their start time, so that a
+//!   reused number is never killed) before it calls their steps lost;
 //! - it ends when it is idle and nobody holds the data directory; told to end (SIGTERM), it ends its
 //!   steps first and records them as lost.
 //!
@@ -36,6 +37,7 @@ pub mod protocol;
 mod serve;
 mod server;
 mod step;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,6 +50,7 @@ use serde::{Deserialize, Serialize};
 pub use carry::carry_over;
 pub use client::Client;
 pub use examine::examine;
+pub use guard::guard;
 pub use place::left;
 pub use serve::{Options, ServeError, serve};
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::family::{self, Family};
+use super::guard::Guard;
 use super::journal::{self, Abandoned, Journal, Past};
 use super::mark::Mark;
 use super::place::{self, Place};
@@ -241,13 +242,16 @@ where
 async fn recover(records: &Path, own: &Path) -> io::Result<Arc<Runner>> {
     let boot = process::boot();
     let mut found = journal::read(records, &boot)?;
+    if let Some(guard) = found.guard.take() {
+        guard.ended().await;
+    }
     for abandoned in std::mem::take(&mut found.abandoned) {
         let (step, born) = (abandoned.step.clone(), abandoned.born);
         let exit = end_abandoned(abandoned).await;
         tracing::warn!(%step, status = ?exit.status, "found a step whose runner had died");
         found.ended.insert(step, Past { born, exit });
     }
-    let journal = Journal::create(records, boot, &mut found.ended)?;
+    let journal = Journal::create(records, boot, Guard::ours(), &mut found.ended)?;
     // Long scripts of steps; those of the dead need them no more.
     let scratch = own.join("scripts");
     match std::fs::remove_dir_all(&scratch) {

@@ -13,13 +13,13 @@ use crate::ground::Ground;
 use crate::support::{hooks, until};
 
 /// The database locked by another process than the server: this one.
-struct Locked {
+pub struct Locked {
     runtime: tokio::runtime::Runtime,
     connection: SqliteConnection,
 }
 
 impl Locked {
-    fn new(data: &std::path::Path) -> Self {
+    pub fn new(data: &std::path::Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let options = SqliteConnectOptions::new().filename(data.join("windlass.db"));
         let options = options.busy_timeout(Duration::from_secs(20));
@@ -31,7 +31,7 @@ impl Locked {
         Self { runtime, connection }
     }
 
-    fn over(mut self) {
+    pub fn over(mut self) {
         self.runtime.block_on(async {
             self.connection.execute("ROLLBACK").await.unwrap();
             self.connection.close().await.unwrap();
@@ -66,7 +66,7 @@ fn locked_by_somebody_else_while_webhooks_come_and_their_sender_hangs_up() {
     });
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn locked_by_somebody_else_while_the_server_starts_and_dies() {
     }
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }
 
 /// What belongs to the database, as it was killed.
@@ -116,11 +116,11 @@ fn moved_away_while_nobody_looks_it_is_missed_and_not_made_anew() {
         fs::rename(database, &aside).unwrap();
         // Whoever moves it may leave the log beside it, or take that too where something else is left.
         let wal_aside = wal.with_extension("aside");
-        let both = life > 0 && ground.dice.chance(50);
+        let both = ground.world.data.join("logs").exists() && ground.dice.chance(50);
         if both {
             fs::rename(wal, &wal_aside).unwrap();
         }
-        let refused = ground.start().ended().with(1);
+        let refused = ground.start().ended().with(3);
         refused.says(&["is missing", "restore it from a backup"]);
         assert!(!database.exists(), "a new one was put in its place");
         fs::rename(&aside, database).unwrap();
@@ -130,7 +130,7 @@ fn moved_away_while_nobody_looks_it_is_missed_and_not_made_anew() {
     }
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }
 
 /// The file goes while it is open: what is written goes where it went, and once it is back it is all there.
@@ -151,5 +151,5 @@ fn moved_away_while_the_server_runs() {
     ground.kill_server();
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }

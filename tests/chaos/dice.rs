@@ -6,10 +6,12 @@ use std::time::Duration;
 pub struct Dice(u64);
 
 impl Dice {
-    /// Of `WINDLASS_SEED`, or of a seed that no other test has; prints which, beside `what`.
-    pub fn new(what: &str) -> Self {
+    /// Of the seed that comes so many `after` `WINDLASS_SEED`, or of one that no other test has; prints
+    /// which, beside `what`.
+    pub fn new(what: &str, after: u64) -> Self {
         let random = || u64::from(std::process::id()) ^ jiff::Timestamp::now().as_nanosecond() as u64;
-        let seed = crate::number("WINDLASS_SEED").unwrap_or_else(|| random() & 0xffff_ffff);
+        let seed =
+            crate::number("WINDLASS_SEED").unwrap_or_else(|| random() & 0xffff_ffff).wrapping_add(after);
         println!("{what}: WINDLASS_SEED={seed}");
         Self(seed)
     }

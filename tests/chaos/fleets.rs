@@ -7,7 +7,7 @@ use crate::kills;
 use crate::support::{Traffic, get, image, kill, text, until};
 
 /// Traffic has six clients: so many requests may be open at one moment.
-const CLIENTS: usize = 6;
+pub const CLIENTS: usize = 6;
 
 impl Ground {
     /// Hands the shop's next version to the server, and answers the name of its run.
@@ -30,17 +30,6 @@ impl Ground {
             self.world.processes().iter().filter(|p| p.carries("HOME", &home)).for_each(|p| kill(p.pid));
             self.kills += 1;
         }
-    }
-
-    /// Takes the shop down as a person does, and sees that nothing is left.
-    pub fn take_down(mut self) {
-        self.serve();
-        for environment in ["staging", "production"] {
-            self.world.windlass(&["down", "shop", environment]).with(0);
-        }
-        self.stop();
-        crate::checks::only_known_files(&self.world.data);
-        self.world.end();
     }
 }
 
@@ -71,7 +60,7 @@ fn a_rollout_under_traffic_while_the_server_is_killed() {
     assert_eq!(seen.versions.keys().map(String::as_str).collect::<Vec<_>>(), ["1", "2"]);
     ground.world.is_whole("production", image(&view), 3);
     ground.world.is_whole("staging", image(&view), 1);
-    ground.take_down();
+    ground.leave();
 }
 
 /// Instances and the balancer are killed, with the server and without it.
@@ -116,5 +105,5 @@ fn instances_and_balancer_killed_again_and_again() {
     }
     ground.world.until_whole("production", 3);
     ground.world.is_whole("production", &image, 3);
-    ground.take_down();
+    ground.leave();
 }

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
+use crate::checks::only_known_files;
 use crate::dice::Dice;
 use crate::support::{Foreground, Process, Signal, World, edit, free_port, hooks, kill, signal, text, until};
 
@@ -58,7 +59,12 @@ pub struct Sent {
 impl Ground {
     /// `what` is printed beside the seed; `retry` is a line for each stage.
     pub fn new(what: &str, retry: &str) -> Self {
-        let dice = Dice::new(what);
+        Self::seeded(what, retry, 0)
+    }
+
+    /// With the seed that comes so many after the one that is given.
+    pub fn seeded(what: &str, retry: &str, after: u64) -> Self {
+        let dice = Dice::new(what, after);
         let world = World::new();
         let pipelines = world.directory.join("pipelines");
         fs::create_dir_all(&pipelines).unwrap();
@@ -116,7 +122,7 @@ impl Ground {
             server.process.ended().with(0);
         }
         for process in self.world.processes() {
-            let known = ["runner", "balancer"].iter().any(|name| process.is_windlass(name));
+            let known = ["guard", "runner", "balancer"].iter().any(|name| process.is_windlass(name));
             assert!(known, "left behind: {process:?}");
             signal(process.pid, Signal::TERM);
         }
@@ -140,6 +146,21 @@ impl Ground {
             process.words.iter().any(|word| word.starts_with(&stray) || word.starts_with("./tally"))
         });
         there
+    }
+
+    /// The end of it all: fleets are taken down as a person does that, and nothing is left but what belongs
+    /// into a data directory.
+    #[track_caller]
+    pub fn leave(mut self) {
+        self.serve();
+        for environment in ["staging", "production"] {
+            if !self.world.fleet(environment).is_null() {
+                self.world.windlass(&["down", "shop", environment]).with(0);
+            }
+        }
+        self.stop();
+        only_known_files(&self.world.data);
+        self.world.end();
     }
 
     // -- what people and GitHub do
@@ -234,7 +255,8 @@ impl Ground {
     }
 
     fn unfinished(&self) -> usize {
-        self.runs().iter().filter(|run| run["finished_at"].is_null()).count()
+        let ended = ["succeeded", "failed", "cancelled", "superseded"];
+        self.runs().iter().filter(|run| !ended.contains(&text(&run["status"]))).count()
     }
 
     /// Waits until everything that came in was handled, and every run has ended. Nobody helps, but for

@@ -20,6 +20,7 @@ mod database;
 mod dice;
 mod fleets;
 mod ground;
+mod long;
 mod runner;
 mod server;
 

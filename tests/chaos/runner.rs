@@ -57,7 +57,7 @@ fn the_runner_killed_again_and_again() {
     ground.settle();
     all_is_well(&mut ground, Killed::Runner);
     println!("{} kills, {} deliveries", ground.kills, ground.sent.len());
-    ground.world.end();
+    ground.leave();
 }
 
 /// The runner dies, and nobody is there to see it.
@@ -92,5 +92,5 @@ fn server_and_runner_killed_at_the_same_moment() {
     ground.settle();
     all_is_well(&mut ground, Killed::Runner);
     println!("{} kills, {} deliveries", ground.kills, ground.sent.len());
-    ground.world.end();
+    ground.leave();
 }

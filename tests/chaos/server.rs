@@ -47,7 +47,7 @@ fn the_server_killed_again_and_again() {
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
     println!("{} kills, {} deliveries", ground.kills, ground.sent.len());
-    ground.world.end();
+    ground.leave();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn killed_twice_while_it_starts() {
     }
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn of_two_servers_that_start_at_once_one_refuses_and_names_the_other() {
     for _ in 0..4 {
         let mut both = vec![ground.start(), ground.start()];
         let loser = until("one of them refuses", || both.iter().position(|server| server.is_over()));
-        let loser = both.remove(loser).ended().with(1);
+        let loser = both.remove(loser).ended().with(3);
         let winner = both.remove(0);
         let pid = winner.pid();
         loser.says(&[&format!("is held by process {pid} (windlass serve")]);
@@ -86,5 +86,5 @@ fn of_two_servers_that_start_at_once_one_refuses_and_names_the_other() {
     }
     ground.settle();
     all_is_well(&mut ground, Killed::Server);
-    ground.world.end();
+    ground.leave();
 }

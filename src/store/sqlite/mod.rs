@@ -78,6 +78,12 @@ impl Sqlite {
         }
     }
 
+    /// Whether there is a write-ahead log in `directory` that has something in it: the newest part of the
+    /// database that it lies beside, and of no other.
+    pub fn has_log(directory: &Path) -> bool {
+        std::fs::metadata(directory.join(format!("{FILE}-wal"))).is_ok_and(|log| log.len() > 0)
+    }
+
     /// Opens the store in `directory` for reading, also while another process writes to it. `None`
     /// when there is no store; nothing is created then. Writes answer [`Error::Failed`].
     pub async fn open_read_only(directory: &Path) -> Result<Option<Self>, Error> {

@@ -35,10 +35,20 @@ pub fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// A connection for the one who writes, to a file that has this program's format afterwards.
+/// A connection for the one who writes, to a file that has this program's format afterwards; makes the
+/// file when there is none.
 pub async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+    prepare(path, options(path).create_if_missing(true)).await
+}
+
+/// The same, to a file that was open before: one that was taken away meanwhile is not made anew.
+pub async fn reconnect(path: &Path) -> Result<SqliteConnection, Error> {
+    prepare(path, options(path)).await
+}
+
+async fn prepare(path: &Path, options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
     let understand = |error| understand(path, error);
-    let mut connection = options(path).create_if_missing(true).connect().await.map_err(understand)?;
+    let mut connection = options.connect().await.map_err(understand)?;
     let mut found = format(path, &mut connection).await?;
     // Only ever set where it is not: changing it cannot wait for other processes.
     let mode: String =

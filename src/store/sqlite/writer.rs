@@ -173,7 +173,7 @@ impl Task {
     async fn commit(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Failure> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => schema::connect(&self.path).await?,
+            None => schema::reconnect(&self.path).await?,
         };
         match transact(&self.path, &mut connection, requests).await {
             Ok(answers) => {
