@@ -7,8 +7,10 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Pid, Signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
@@ -19,6 +21,11 @@ pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The longest path that `sockaddr_un` takes, without the final NUL; see unix(7).
 const PATH_LIMIT: usize = 107;
+
+/// A queue of clients that stays full for so long is one that nobody takes from, and the pause between
+/// two looks at it.
+const FULL: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Listens at `directory/name`, readable by this user only. Replaces a socket file that is there:
 /// whoever calls this holds the lock that makes it the only listener.
@@ -34,13 +41,31 @@ pub fn listen(directory: &Path, name: &str) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to `directory/name`.
+/// Connects to `directory/name`. Fails with `TimedOut` when so many wait to be let in that nobody else
+/// can, as it comes to be with a process that was stopped.
 pub async fn connect(directory: &Path, name: &str) -> io::Result<UnixStream> {
-    // Connecting to a unix socket never waits for the other side, so the blocking call is enough,
-    // and it keeps the directory's descriptor open while its path is in use.
-    let stream = through(directory, name, std::os::unix::net::UnixStream::connect)?;
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
+    let deadline = tokio::time::Instant::now() + FULL;
+    loop {
+        match through(directory, name, connect_at_once) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            connected => return UnixStream::from_std(connected?),
+        }
+        if tokio::time::Instant::now() > deadline {
+            let why = "it lets nobody in any more: it may be stopped, or have too much to do";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Connects without waiting for the other side, which the standard library's call would do where its
+/// queue is full.
+fn connect_at_once(path: PathBuf) -> io::Result<std::os::unix::net::UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }
 
 fn through<T>(directory: &Path, name: &str, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
@@ -50,6 +75,19 @@ fn through<T>(directory: &Path, name: &str, act: impl FnOnce(PathBuf) -> io::Res
     }
     let directory = std::fs::File::open(directory)?;
     act(PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
+}
+
+/// Tells a process of ours that was stopped (SIGSTOP) to go on, and answers whether it was: it would
+/// never answer whoever waits for it.
+pub fn go_on(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // See proc_pid_stat(5): the name, in parentheses, may itself have some.
+    let is_stopped = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
+    let told = is_stopped && rustix::process::kill_process(pid, Signal::CONT).is_ok();
+    if told {
+        tracing::warn!(%pid, "a process was stopped (SIGSTOP) and is told to go on, as somebody waits for it");
+    }
+    told
 }
 
 /// Reads messages.
@@ -134,5 +172,18 @@ mod tests {
         let answer: Option<Option<String>> = Reader::new(read).next().await.unwrap();
         assert_eq!(answer, Some(Some("hello".to_owned())));
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_lets_nobody_in_is_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let listener = listen(root.path(), "x.sock").unwrap();
+        // As long a queue as there can be at least.
+        rustix::net::listen(&listener, 0).unwrap();
+        let first = connect(root.path(), "x.sock").await.unwrap();
+        let second = connect(root.path(), "x.sock").await.unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::TimedOut);
+        listener.accept().await.unwrap();
+        drop((first, connect(root.path(), "x.sock").await.unwrap()));
     }
 }

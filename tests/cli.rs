@@ -6,6 +6,8 @@ mod here;
 
 #[path = "cli/acts.rs"]
 mod acts;
+#[path = "cli/cancels.rs"]
+mod cancels;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/gc.rs"]

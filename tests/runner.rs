@@ -15,6 +15,9 @@ use windlass::log;
 use windlass::pipeline::model::Shell;
 use windlass::runner::{Client, Error, Exit, ExitStatus, Runner, StartStep};
 
+#[path = "runner/ending.rs"]
+mod ending;
+
 const GRACE: Duration = Duration::from_millis(300);
 
 /// Nothing here takes that long unless it hangs.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,6 +28,9 @@ use crate::ipc::{self, Reader, Writer};
 
 /// Everything but a watch is answered within milliseconds; this is for a machine that is very busy.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whoever has not answered after this time may have been stopped (SIGSTOP).
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A process that is not ready by then will not be.
 const START: Duration = Duration::from_secs(30);
@@ -207,13 +211,14 @@ impl Client {
                 return Err(Error::Failed(format!("{} cannot be reached: {error}", socket.display())));
             }
         };
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
         let (reader, writer) = stream.into_split();
         let (mut reader, mut writer) = (Reader::new(reader), Writer::new(writer));
-        let greeted = tokio::time::timeout(PATIENCE, async {
+        let greeting = async {
             writer.send(&Hello::own()).await?;
             reader.next::<Hello>().await
-        });
-        match greeted.await {
+        };
+        match awake(pid, LOOK, PATIENCE, greeting).await {
             Err(_) => Err(Error::Ambiguous(format!(
                 "the balancer does not answer on {}; its log is {}",
                 self.data.join(SOCKET).display(),
@@ -307,8 +312,36 @@ impl Connection {
             self.writer.send(request).await?;
             self.reader.next().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
-        tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        // A watch is silent for long, and nothing is wrong then.
+        let usual = patience.saturating_sub(PATIENCE) + LOOK;
+        let pid = i32::try_from(self.hello.pid).ok().and_then(Pid::from_raw);
+        let answer = awake(pid, usual, patience, asked).await;
+        answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// Waits for an answer of the process `pid` for so long as `patience`. When the `usual` time is over it is
+/// seen to it that it was not stopped.
+async fn awake<T>(
+    pid: Option<Pid>,
+    usual: Duration,
+    patience: Duration,
+    answer: impl Future<Output = T>,
+) -> Result<T, tokio::time::error::Elapsed> {
+    let looks = async {
+        tokio::time::sleep(usual).await;
+        loop {
+            pid.map(ipc::go_on);
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(patience, async {
+        tokio::select! {
+            answer = answer => answer,
+            never = looks => never,
+        }
+    })
+    .await
 }
 
 #[async_trait]

@@ -28,6 +28,9 @@ use crate::stage::{Afterwards, Attempt, Entry, Journal, Work};
 /// While a run waits for a fleet it looks again so often, should nobody wake it.
 const SLOW_TICK: Duration = Duration::from_secs(5);
 
+/// Whoever wakes so much later than he wanted to was stopped (SIGSTOP, a debugger).
+const OVERSLEPT: Duration = Duration::from_secs(10);
+
 /// The pause before a store that failed is asked again, and the longest such pause.
 pub(super) const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -99,8 +102,8 @@ pub(super) struct Inbox {
 pub(super) struct Active {
     pub(super) attempt: u32,
     stop: watch::Sender<Option<Stop>>,
-    /// When it is ended by force, once it was told to stop.
-    force_at: Option<Instant>,
+    /// When it is ended by force, once it was told to stop, and how long it has for that in all.
+    force_at: Option<(Instant, Duration)>,
     task: AbortHandle,
     _slot: Option<Slot>,
 }
@@ -238,7 +241,7 @@ impl Driver {
                     .map_or(Duration::ZERO, |stage| {
                         stage.stop_bound(&work(&self.shared, &self.state, &self.settings, i))
                     });
-                active.force_at = Some(Instant::now() + bound);
+                active.force_at = Some((Instant::now() + bound, bound));
             }
         }
         for (environment, stage) in &decision.survey {
@@ -339,7 +342,10 @@ impl Driver {
     fn end_by_force(&mut self, input: &mut Input) {
         let now = Instant::now();
         for (i, active) in &mut self.active {
-            if active.force_at.is_none_or(|time| time > now) {
+            let Some((time, bound)) = active.force_at.filter(|(time, _)| *time <= now) else { continue };
+            if now - time > OVERSLEPT {
+                // This process stood still meanwhile, and so did whoever was to stop.
+                active.force_at = Some((now + bound, bound));
                 continue;
             }
             active.task.abort();
@@ -361,7 +367,7 @@ impl Driver {
             let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
             Instant::now() + wait
         });
-        let forced = self.active.values().filter_map(|active| active.force_at);
+        let forced = self.active.values().filter_map(|active| Some(active.force_at?.0));
         forced.chain(decided).min()
     }
 

@@ -15,8 +15,8 @@ use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
 use crate::journal::{fleet_append, load_environment, load_fleet, load_run};
 use crate::run::environment::Lock;
-use crate::run::event::{Actor, FleetEvent};
-use crate::run::fleet::{Deployed, Quarantine};
+use crate::run::event::{Actor, FleetEvent, RolloutEnd};
+use crate::run::fleet::{Deployed, FleetState, Quarantine};
 use crate::run::state::Hold;
 use crate::store::{RunFilter, Store};
 
@@ -206,6 +206,7 @@ pub async fn list(
         let previous = state.previous(|image| quarantined.contains_key(image));
         let name = current.map(|current| current.image.name.clone());
         let prefix = format!("{}-", row.fleet.service);
+        let stranded = stranded(&row.fleet, &state, &instances);
         views.push(FleetView {
             fleet: row.fleet.to_string(),
             image: current.map(|current| current.image.id.clone()),
@@ -227,7 +228,7 @@ pub async fn list(
             standby: state
                 .held_at(Timestamp::now())
                 .map(|standby| StandbyView { name: standby.image.name.clone(), until: standby.until }),
-            trouble: unseen.or_else(|| keeper::put_off(&state.keeping)),
+            trouble: unseen.or(stranded).or_else(|| keeper::put_off(&state.keeping)),
             lock: state.lock.as_ref().map(LockView::new),
             environment_lock: around.lock.as_ref().map(LockView::new),
             frozen: calendars.frozen(store, &row.fleet, current, now).await,
@@ -249,6 +250,23 @@ pub async fn list(
         }
     }
     Ok(views)
+}
+
+/// What is said of a fleet that a rollout left in the middle, for as long as it is there.
+fn stranded(fleet: &FleetId, state: &FleetState, instances: &[InstanceView]) -> Option<String> {
+    let rollout = state.rollout.as_ref()?;
+    let Some(RolloutEnd::Stranded { reason }) = &rollout.end else { return None };
+    let current = state.current.as_ref();
+    let wanted = current.map(|current| &current.image.id);
+    let healthy = instances.iter().filter(|instance| instance.health == "healthy").count();
+    let whole = instances.iter().all(|instance| Some(&instance.image) == wanted)
+        && healthy == current.map_or(0, |current| current.size as usize);
+    let next = match current {
+        Some(current) => format!("windlass serve brings it back to {}", current.image.name),
+        None => format!("windlass down {} {} ends what is there", fleet.service, fleet.environment),
+    };
+    let again = format!("windlass replay {} --stage {} tries it again", rollout.run, rollout.stage);
+    (!whole).then(|| format!("{reason}; {next}, {again}"))
 }
 
 /// So many runs that nobody drives are looked at.

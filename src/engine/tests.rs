@@ -18,7 +18,10 @@ use crate::run::view::{StageStatus, Status};
 use crate::stage::{Attempt, Next, Work};
 use crate::store::memory::Memory;
 
+mod cancelling;
 mod capacity;
+mod force;
+mod moments;
 mod queue;
 mod rules;
 

@@ -14,7 +14,8 @@ use crate::ids::{EnvironmentName, FleetId, RunId};
 use crate::journal::{self, fleet_append, load_fleet, load_run, run_append};
 use crate::run::command::{self, Act};
 use crate::run::decide::{self, Asks, Decision, Facts, decide};
-use crate::run::event::{Failure, FleetEvent, RunEvent};
+use crate::run::event::{Failure, FleetEvent, RolloutEnd, RunEvent};
+use crate::run::fleet::FleetState;
 use crate::run::fold::Illegal;
 use crate::run::state::{Gate, Hold};
 use crate::store;
@@ -262,10 +263,28 @@ impl Driver {
     fn leave(&mut self, now: Timestamp, environment: &EnvironmentName, draft: &mut Draft) {
         let fleet = FleetId::new(self.run.pipeline.clone(), environment.clone());
         if let Some(mut state) = self.fleets.remove(&fleet) {
-            let event = FleetEvent::Released { run: self.run.clone() };
-            state.apply(now, &event);
-            draft.fleets.entry(fleet).or_default().push((now, event));
+            let left = self.left_in_the_middle(&state);
+            for event in left.into_iter().chain([FleetEvent::Released { run: self.run.clone() }]) {
+                state.apply(now, &event);
+                draft.fleets.entry(fleet.clone()).or_default().push((now, event));
+            }
         }
+    }
+
+    /// The end of a rollout of which its stage did not record one: it was ended by force, or the cloud
+    /// failed it. Nobody goes on with it, and the fleet's journal must not say that somebody does: the
+    /// keeper would leave the fleet alone for ever.
+    fn left_in_the_middle(&self, fleet: &FleetState) -> Option<FleetEvent> {
+        let rollout = fleet.rollout.as_ref().filter(|rollout| rollout.end.is_none())?;
+        if rollout.run != self.run {
+            return None;
+        }
+        let stages = self.state.pipeline.stages.iter().zip(&self.state.stages);
+        let mut attempts = stages.filter(|(stage, _)| stage.name == rollout.stage);
+        let last = attempts.next().and_then(|(_, state)| state.attempts.last()?.end.as_ref()?.as_ref().err());
+        let why = last.map_or("its stage came to no end", |failure| failure.message.as_str());
+        let reason = format!("the rollout to {} was left in the middle: {why}", rollout.to.image.name);
+        Some(FleetEvent::RolloutEnded { key: rollout.key.clone(), end: RolloutEnd::Stranded { reason } })
     }
 
     async fn reload(&mut self) -> Result<(), Error> {

@@ -308,15 +308,29 @@ impl Client {
         }
     }
 
-    /// Waits for an answer as long as somebody is there to give it: the end of a connection tells that
-    /// at once, but not always.
+    /// Waits for an answer as long as somebody is there to give it. The end of a connection tells that
+    /// nobody is, but not always: one that was stopped still has connections made to it.
     async fn while_there<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::pin!(answer);
         loop {
-            match tokio::time::timeout(SILENCE, answer.as_mut()).await {
-                Ok(answer) => return answer,
-                Err(_) => self.in_time(async { self.peer.open().await.map_err(|e| self.gone(e)) }).await?,
-            };
+            if let Ok(answer) = tokio::time::timeout(SILENCE, answer.as_mut()).await {
+                return answer;
+            }
+            tokio::select! {
+                biased;
+                answer = answer.as_mut() => return answer,
+                there = self.is_there() => there?,
+            }
+        }
+    }
+
+    /// Fails when the other side does not answer anything.
+    async fn is_there(&self) -> Result<(), Error> {
+        let request = self.request(Method::GET, "/healthz", Bytes::new())?;
+        match self.in_time(self.send(request)).await {
+            // Whatever it says, it does say something.
+            Ok(_) | Err(Error::Problem(_) | Error::Foreign { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

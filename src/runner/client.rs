@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::guard::{self, PATIENCE};
 use super::protocol::{Answer, Ask, Hello, NO_REQUEST, Request, Response, SOCKET};
 use super::{Error, Exit, Runner, StartStep};
 use crate::ids::StepId;
@@ -30,9 +31,9 @@ pub(super) const READY: &str = "ready";
 /// Where a runner's own messages go, in the data directory.
 const LOG: &str = "runner.log";
 
-/// A runner that has not answered within this time hangs. It may first have to end what a runner
-/// that died left behind.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long after the grace of a cancel the runner has to say that the step has ended. Then the step is
+/// ended without it. With that it is over within [`super::LATE`].
+const OVERDUE: Duration = Duration::from_millis(1700);
 
 /// So many times in a row a runner may go away at once before it is given up.
 const TRIES: u32 = 5;
@@ -106,7 +107,14 @@ impl Runner for Client {
 
     async fn cancel(&self, step: &StepId, grace: Duration) -> Result<Exit, Error> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step).await
+        let by = Instant::now() + grace;
+        tokio::select! {
+            ended = self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step) => ended,
+            never = guard::insist(&self.0.data, by) => match never {},
+            () = tokio::time::sleep_until(by + OVERDUE) => {
+                Err(self.0.unreachable(&guard::end_from_outside(&self.0.data, step).await))
+            }
+        }
     }
 }
 
@@ -115,10 +123,18 @@ impl Inner {
         let mut tries = 0;
         loop {
             if let Ok(stream) = ipc::connect(&self.data, SOCKET).await {
-                match tokio::time::timeout(PATIENCE, Connection::greet(stream)).await {
-                    Ok(Ok(Greeted::Welcome(connection))) => return Ok(connection),
+                let by = Instant::now() + PATIENCE;
+                let greeted = tokio::select! {
+                    greeted = Connection::greet(stream, &self.data) => greeted,
+                    never = guard::insist(&self.data, by) => match never {},
+                    () = tokio::time::sleep_until(by + STAYED) => {
+                        return Err(self.unreachable("it is there, does not answer and does not end"));
+                    }
+                };
+                match greeted {
+                    Ok(Greeted::Welcome(connection)) => return Ok(connection),
                     // It drains; when it has ended, the next one may be started.
-                    Ok(Ok(Greeted::Other { hello, mut reader })) => {
+                    Ok(Greeted::Other { hello, mut reader }) => {
                         tracing::info!(
                             version = hello.windlass_runner,
                             "waiting for another version's runner to end its steps"
@@ -126,9 +142,8 @@ impl Inner {
                         while let Ok(Some(_)) = reader.next::<serde::de::IgnoredAny>().await {}
                         continue;
                     }
-                    // It was just leaving.
-                    Ok(Err(_)) => {}
-                    Err(_) => return Err(self.unreachable("it is there and does not answer")),
+                    // It was just leaving, or hung and was ended.
+                    Err(_) => {}
                 }
             }
             if tries == TRIES {
@@ -163,8 +178,14 @@ impl Inner {
         tokio::spawn(async move { child.wait().await });
         let mut line = String::new();
         if let Some(mut stdout) = stdout {
-            let said = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
-            said.map_err(|_| self.unreachable("it does not get ready"))?.map_err(failed)?;
+            let reading = stdout.read_line(&mut line);
+            let said = tokio::select! {
+                said = reading => said,
+                () = tokio::time::sleep(PATIENCE) => return Err(self.unreachable("it does not get ready")),
+                // Another may have taken the place and been stopped before it listened.
+                never = guard::wake(&self.data) => match never {},
+            };
+            said.map_err(failed)?;
         }
         match line.trim_end() == READY {
             true => Ok(()),
@@ -200,18 +221,22 @@ struct Connection {
     next: AtomicU64,
     waiting: Arc<Waiting>,
     closed: watch::Receiver<bool>,
+    /// Somebody waits for one more answer.
+    asked: Arc<Notify>,
     reading: JoinHandle<()>,
+    guarding: JoinHandle<()>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.reading.abort();
+        self.guarding.abort();
     }
 }
 
 impl Connection {
-    /// Exchanges hellos.
-    async fn greet(stream: UnixStream) -> io::Result<Greeted> {
+    /// Exchanges hellos with the runner of `data`.
+    async fn greet(stream: UnixStream, data: &Path) -> io::Result<Greeted> {
         let (read, write) = stream.into_split();
         let (mut reader, mut writer) = (ipc::Reader::new(read), ipc::Writer::new(write));
         writer.send(&Hello::OURS).await?;
@@ -230,7 +255,18 @@ impl Connection {
         });
         let writer = tokio::sync::Mutex::new(writer);
         let next = AtomicU64::new(NO_REQUEST + 1);
-        Ok(Greeted::Welcome(Self { writer, next, waiting, closed, reading }))
+        let asked = Arc::new(Notify::new());
+        let guarding = tokio::spawn({
+            let (data, waiting, asked) = (data.to_owned(), Arc::clone(&waiting), Arc::clone(&asked));
+            async move {
+                let waits = || {
+                    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                    waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
+                };
+                guard::watch(&data, waits, asked).await;
+            }
+        });
+        Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, reading, guarding }))
     }
 
     fn is_open(&self) -> bool {
@@ -252,6 +288,7 @@ impl Connection {
             Some(waiting) => waiting.insert(id, answer),
             None => return Ok(None),
         };
+        self.asked.notify_one();
         let sent = self.writer.lock().await.send(&request).await;
         match sent {
             Ok(()) => Ok(answered.await.ok()),

@@ -7,8 +7,8 @@
 //! - a step's first process, its *leader*, is left a zombie until the rest of the step has ended.
 //!   Its number, which is also its process group's, thus cannot be used again meanwhile, and
 //!   signalling the group never hits another;
-//! - an adopted process belongs to the step whose group or session it is in, or whose mark is in its
-//!   environment. What shows neither is ended when no step runs.
+//! - an adopted process belongs to the step whose group or session it is in, or whose mark is on it
+//!   (see [`super::mark`]). What shows neither is ended when no step runs.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -21,13 +21,11 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::mark::Mark;
 use super::process::{self, Process};
 
-/// The variable in a step's environment that holds its mark.
-pub const MARK: &str = "WINDLASS_STEP";
-
-/// A process that SIGKILL does not end within this time hangs in the kernel.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What a dead runner left and SIGKILL does not end within this time hangs in the kernel.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A look again after this time covers what no signal tells: a child of an adopted process.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -36,7 +34,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub struct Member {
     pub leader: Pid,
-    pub mark: String,
+    pub mark: Mark,
 }
 
 /// The runner's tree of processes.
@@ -45,6 +43,8 @@ pub struct Family {
     /// Lists the children of the thread that starts and adopts processes.
     children: File,
     leaders: Mutex<HashSet<Pid>>,
+    /// Strays that SIGKILL did not end: nobody waits for them again.
+    stuck: Mutex<HashSet<Pid>>,
     died: Notify,
 }
 
@@ -55,7 +55,7 @@ impl Family {
         let me = rustix::process::getpid();
         rustix::process::set_child_subreaper(Some(me))?;
         let children = File::open(format!("/proc/{me}/task/{me}/children"))?;
-        Ok(Self { me, children, leaders: Mutex::default(), died: Notify::new() })
+        Ok(Self { me, children, leaders: Mutex::default(), stuck: Mutex::default(), died: Notify::new() })
     }
 
     /// A step's first process was started.
@@ -95,58 +95,77 @@ impl Family {
             .collect()
     }
 
-    /// Those adopted processes that belong to `member`.
-    fn orphans(&self, member: &Member) -> Vec<Pid> {
+    /// Those adopted processes that belong to `member`; each is handed to `found` as soon as it is known
+    /// to be one, before it can fork and be gone.
+    fn orphans(&self, member: &Member, found: impl Fn(Pid)) -> Vec<Pid> {
         let mut adopted = self.adopted();
         adopted.retain(|pid| {
-            Process::read(*pid).is_some_and(|process| {
+            let ours = Process::read(*pid).is_some_and(|process| {
                 process.group == Some(member.leader)
                     || process.session == Some(member.leader)
-                    || process.has(MARK, &member.mark)
-            })
+                    || member.mark.is_on(&process)
+            });
+            if ours {
+                found(*pid);
+            }
+            ours
         });
         adopted
     }
 
-    /// Sends `signal` to all of the step that lives. Its leader must not have been reaped.
-    pub fn signal(&self, member: &Member, signal: Signal) {
+    /// Sends `signal` to all of the step that lives, and answers who of it was adopted. Its leader must
+    /// not have been reaped.
+    pub fn signal(&self, member: &Member, signal: Signal) -> Vec<Pid> {
         // Fails only when there is nobody left to tell.
         let _ = rustix::process::kill_process_group(member.leader, signal);
-        let mut roots = self.orphans(member);
-        roots.push(member.leader);
+        let orphans = self.orphans(member, |pid| {
+            // A child of ours: its number is its own until we reap it. The group was told already.
+            if rustix::process::getpgid(Some(pid)) != Ok(member.leader) {
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        });
+        let roots = [&orphans[..], &[member.leader]].concat();
         for process in process::descendants(&process::all(), &roots) {
-            if process.group != Some(member.leader) && !process.zombie {
+            let told = process.group == Some(member.leader) || orphans.contains(&process.pid);
+            if !told && !process.zombie {
                 let _ = process.signal(signal);
             }
         }
+        orphans
     }
 
-    /// Ends what is left of a step whose leader has exited and was not reaped.
+    /// Ends what is left of a step whose leader has exited, or does not, and was not reaped.
     ///
     /// # Errors
-    /// The processes that SIGKILL did not end in time.
-    pub async fn end(&self, member: &Member) -> Result<(), Vec<Pid>> {
-        let _ = rustix::process::kill_process_group(member.leader, Signal::KILL);
-        let deadline = Instant::now() + PATIENCE;
+    /// The processes that SIGKILL did not end until `by`.
+    pub async fn end(&self, member: &Member, by: Instant) -> Result<(), Vec<Pid>> {
+        let mut before = Vec::new();
         loop {
             let died = self.died.notified();
-            let left = self.orphans(member);
+            let left = self.signal(member, Signal::KILL);
             match left.is_empty() {
                 true => return Ok(()),
-                false if Instant::now() > deadline => return Err(left),
-                false => self.signal(member, Signal::KILL),
+                false if Instant::now() > by => return Err(left),
+                // What forks as fast as it can is only met by whoever looks as fast as he can.
+                false if left.iter().any(|pid| !before.contains(pid)) => tokio::task::yield_now().await,
+                false => drop(tokio::time::timeout(AGAIN, died).await),
             }
-            let _ = tokio::time::timeout(AGAIN, died).await;
+            before = left;
         }
     }
 
-    /// Ends everything that is left, unless a step runs, to which it might belong.
-    pub async fn end_strays(&self) {
-        let deadline = Instant::now() + PATIENCE;
+    /// Ends everything that is left, unless a step runs, to which it might belong. What SIGKILL does not
+    /// end until `by` is said, once.
+    pub async fn end_strays(&self, by: Instant) {
         while !self.has_leaders() {
             let died = self.died.notified();
-            let strays = self.adopted();
-            if strays.is_empty() || Instant::now() > deadline {
+            let strays = self.strays();
+            if strays.is_empty() {
+                return;
+            }
+            if Instant::now() > by {
+                tracing::warn!(?strays, "what steps left behind does not end, not even by SIGKILL");
+                self.stuck.lock().unwrap_or_else(PoisonError::into_inner).extend(strays);
                 return;
             }
             tracing::info!(?strays, me = %self.me, "ending what steps left behind");
@@ -155,6 +174,15 @@ impl Family {
             }
             let _ = tokio::time::timeout(AGAIN, died).await;
         }
+    }
+
+    /// Adopted processes, but for those of which it is known that they do not end.
+    fn strays(&self) -> Vec<Pid> {
+        let mut strays = self.adopted();
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.retain(|pid| strays.contains(pid));
+        strays.retain(|pid| !stuck.contains(pid));
+        strays
     }
 
     fn has_leaders(&self) -> bool {
@@ -167,11 +195,11 @@ impl Family {
 ///
 /// # Errors
 /// The processes that SIGKILL did not end in time.
-pub async fn end_abandoned(leader: Option<(Pid, u64)>, mark: &str) -> Result<(), Vec<Pid>> {
+pub async fn end_abandoned(leader: Option<(Pid, u64)>, mark: &Mark) -> Result<(), Vec<Pid>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let all = process::all();
-        let marked: Vec<&Process> = all.iter().filter(|p| !p.zombie && p.has(MARK, mark)).collect();
+        let marked: Vec<&Process> = all.iter().filter(|p| !p.zombie && mark.is_on(p)).collect();
         // The group is the step's if its leader is the one recorded, or if it has someone marked.
         let group = leader.map(|(pid, _)| pid).filter(|pid| {
             marked.iter().any(|process| process.group == Some(*pid))

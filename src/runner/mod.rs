@@ -9,8 +9,12 @@
 //!   again, the step of the earlier run is ended and forgotten, and its log removed;
 //! - what a step wrote and how it ended is known also to a client that comes later, and after the
 //!   runner was replaced;
-//! - cancelling ends the whole process group: SIGTERM, then after the grace SIGKILL, and children
-//!   that were forked meanwhile too;
+//! - cancelling ends all of the step: SIGTERM, then after the grace SIGKILL, and children that were
+//!   forked meanwhile or went away too. It is over [`LATE`] after the grace at the latest, also where the
+//!   runner itself was stopped or hangs; what SIGKILL does not end by then is called lost, and named. A
+//!   step that is cancelled and exits with 0 is cancelled;
+//! - a runner that somebody stopped (SIGSTOP) is told to go on by whoever waits for it, and one that
+//!   does not answer is killed, so that another takes its place;
 //! - when the runner died, a new one ends the process groups that the old one left (checked by their
 //!   start time, so that a reused number is never killed) before it calls their steps lost;
 //! - it ends when it is idle and nobody holds the data directory; told to end (SIGTERM), it ends its
@@ -20,7 +24,9 @@
 
 mod client;
 mod family;
+mod guard;
 mod journal;
+mod mark;
 mod output;
 mod place;
 mod process;
@@ -132,3 +138,6 @@ pub enum Error {
 
 /// How long a cancelled step has between SIGTERM and SIGKILL, unless the caller says otherwise.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long after its grace a cancelled step may still take.
+pub const LATE: Duration = Duration::from_secs(2);

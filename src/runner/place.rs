@@ -109,22 +109,29 @@ pub fn is_held(data: &Path) -> bool {
     })
 }
 
+/// The file with the runner's records, below a data directory.
+pub fn records(data: &Path) -> PathBuf {
+    own_directory(data).join("journal")
+}
+
 /// Waits until the runner of `data` has ended, its process too; `false` when that takes longer than
 /// `patience`.
 pub async fn left(data: &Path, patience: Duration) -> bool {
-    let Some(process) = process(data) else { return true };
+    let Some((_, process)) = process(data) else { return true };
     let ended = async { wake::readable(process)?.readable().await.map(drop) };
     tokio::time::timeout(patience, ended).await.is_ok()
 }
 
 /// The process that took the place last, if it is still there.
-fn process(data: &Path) -> Option<OwnedFd> {
-    let pid: i32 = fs::read_to_string(data.join(LOCK)).ok()?.trim().parse().ok()?;
-    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+pub fn process(data: &Path) -> Option<(Pid, OwnedFd)> {
+    let data = std::path::absolute(data).ok()?;
+    let pid = Pid::from_raw(fs::read_to_string(data.join(LOCK)).ok()?.trim().parse().ok()?)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // Its number may belong to somebody else by now.
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let ours = data.as_os_str().as_encoded_bytes();
-    words.split(|byte| *byte == 0).any(|word| word == ours).then_some(process)
+    let ours = ["runner".as_bytes(), data.as_os_str().as_encoded_bytes()];
+    let has = |wanted: &[u8]| words.split(|byte| *byte == 0).any(|word| word == wanted);
+    ours.into_iter().all(has).then_some((pid, process))
 }
 
 #[cfg(test)]

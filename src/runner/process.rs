@@ -56,6 +56,13 @@ impl Process {
         let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
     }
+
+    /// Its soft limit of `RLIMIT_RTTIME`, in microseconds; `None` where it has none.
+    pub fn realtime_limit(&self) -> Option<u64> {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid)).ok()?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
+    }
 }
 
 /// The process number in `text`. The kernel also shows 0, for what is out of sight, and -1, for the

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::family::{self, Family};
 use super::journal::{self, Abandoned, Journal, Past};
+use super::mark::Mark;
 use super::place::{self, Place};
 use super::protocol::{Answer, Ask, Hello, NO_REQUEST, Request, Response};
 use super::server::{Listener, Runner};
@@ -86,7 +87,7 @@ async fn live(data: &Path, options: Options) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| wrong(data, error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| wrong(data, error))?;
     let mut child = signal(SignalKind::child()).map_err(|error| wrong(data, error))?;
-    let records = place.own().join("journal");
+    let records = place::records(data);
     let runner = recover(&records, place.own()).await.map_err(|error| wrong(&records, error))?;
     (options.ready)();
 
@@ -251,7 +252,7 @@ async fn recover(records: &Path, own: &Path) -> io::Result<Arc<Runner>> {
 }
 
 async fn end_abandoned(abandoned: Abandoned) -> Exit {
-    let left = family::end_abandoned(abandoned.leader, &abandoned.mark).await;
+    let left = family::end_abandoned(abandoned.leader, &Mark::recorded(abandoned.mark)).await;
     let message = match left {
         Ok(()) => "the runner died while it ran; what was left of it has been ended".to_owned(),
         Err(pids) => format!("the runner died while it ran; these processes of it do not end: {pids:?}"),

@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::family::Family;
 use super::journal::{Journal, Past};
+use super::mark::Mark;
 use super::output::Output;
 use super::protocol::{Answer, Response};
-use super::step::{self, Order, Running, Why};
+use super::step::{Order, Running, Why};
 use super::{Exit, ExitStatus, GRACE, StartStep};
 use crate::ids::StepId;
 
@@ -185,7 +186,6 @@ impl Runner {
                 let runner = Arc::clone(self);
                 tokio::spawn(async move {
                     let (status, log_bytes) = running.watch(&runner.family, given).await;
-                    runner.family.end_strays().await;
                     let exit = Exit { status, started_at, finished_at: Timestamp::now(), log_bytes };
                     runner.ended(id, born, exit);
                 });
@@ -201,8 +201,8 @@ impl Runner {
             .map_err(|error| format!("there is no pipe for its output: {error}"))?;
         remove_old(&start.log)?;
         let id = start.step.clone();
-        let mark = step::mark(&id);
-        journal.starting(&start, &mark, at).map_err(unrecorded)?;
+        let mark = Mark::new(&id);
+        journal.starting(&start, mark.as_str(), at).map_err(unrecorded)?;
         let running = Running::start(start, mark, output, &self.scratch)?;
         self.family.add(running.leader());
         if let Err(error) = journal.running(&id, running.leader(), running.start_time()) {

@@ -5,20 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::stopping;
+use super::attempt::{stopped, stopping};
 use super::{Attempt, Work};
 use crate::log;
 use crate::pipeline::model::ShellStep;
 use crate::run::event::{Cause, Failure};
-use crate::runner::{self, Exit, ExitStatus, GRACE, Runner, StartStep};
+use crate::runner::{self, Exit, ExitStatus, GRACE, LATE, Runner, StartStep};
 use crate::secret::Secret;
 
-/// How long after the grace a cancelled step may still take: the runner ends what forked meanwhile
-/// and drains the output.
-const CANCEL_MARGIN: Duration = Duration::from_secs(10);
-
-/// How long a stage of shell steps may take to stop.
-pub const STOP_BOUND: Duration = GRACE.saturating_add(CANCEL_MARGIN);
+/// How long a stage of shell steps may take to stop: what a cancelled step may take, with the time that
+/// it takes to say so.
+pub const STOP_BOUND: Duration = GRACE.saturating_add(LATE);
 
 /// What the shell steps of an attempt share.
 pub struct Shell {
@@ -61,8 +58,11 @@ impl Shell {
             Err(error) => (Err(Failure::infrastructure(error.to_string())), None, 0),
         };
         let done = match (done, attempt.stop()) {
-            (Err(failure), Some(stop)) if failure.cause == Cause::Cancelled => {
-                Err(super::attempt::stopped(stop))
+            (Err(failure), Some(stop)) if failure.cause == Cause::Cancelled => Err(stopped(stop)),
+            // It was being ended when that went wrong.
+            (Err(failure), Some(stop)) if failure.cause == Cause::Infrastructure => {
+                let Failure { cause, message, .. } = stopped(stop);
+                Err(Failure::new(cause, format!("{message}: {}", failure.message)))
             }
             (done, _) => done,
         };
@@ -98,7 +98,13 @@ fn judge(name: &str, exit: &Exit, log: &Path) -> Result<(), Failure> {
             Err(Failure::task(format!("“{name}” ended with exit code {code}{}", last_words(log))))
         }
         ExitStatus::Signal { signal } => {
-            Err(Failure::task(format!("“{name}” was ended by signal {signal}, which Windlass did not send")))
+            let kernel = match signal {
+                9 => ": the kernel does where memory runs out, and its log says so (dmesg)",
+                _ => "",
+            };
+            Err(Failure::task(format!(
+                "“{name}” was ended by signal {signal}, which Windlass did not send{kernel}"
+            )))
         }
         ExitStatus::Cancelled => Err(Failure::new(Cause::Cancelled, format!("“{name}” was cancelled"))),
         ExitStatus::NotStarted { message } => {
@@ -186,4 +192,34 @@ pub fn secrets(work: &Work) -> Result<Vec<(String, Secret)>, Failure> {
         Ok((name.clone(), secret))
     };
     work.stage().secrets.iter().map(resolve).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn judged(status: ExitStatus) -> Result<(), Failure> {
+        let at = Timestamp::UNIX_EPOCH;
+        judge("Test", &Exit { status, started_at: at, finished_at: at, log_bytes: 0 }, Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn each_end_of_a_step_has_its_cause() {
+        let message = || "it is so".to_owned();
+        assert_eq!(judged(ExitStatus::Code { code: 0 }), Ok(()));
+        for (status, cause, says) in [
+            (ExitStatus::Code { code: 3 }, Cause::Task, "exit code 3"),
+            (ExitStatus::Signal { signal: 9 }, Cause::Task, "where memory runs out"),
+            (ExitStatus::Signal { signal: 11 }, Cause::Task, "signal 11, which Windlass did not send"),
+            (ExitStatus::Cancelled, Cause::Cancelled, "was cancelled"),
+            (ExitStatus::NotStarted { message: message() }, Cause::Infrastructure, "it is so"),
+            (ExitStatus::Lost { message: message() }, Cause::Infrastructure, "it is so"),
+        ] {
+            let failure = judged(status).unwrap_err();
+            assert_eq!(failure.cause, cause, "{failure:?}");
+            assert!(failure.message.contains(says), "{failure:?}");
+        }
+    }
 }

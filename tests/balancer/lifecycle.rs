@@ -290,3 +290,26 @@ async fn who_stands_by_does_so_after_a_kill_and_after_a_hand_over() {
     assert_eq!(roles, [("blue", Role::Standby), ("green", Role::Serving)]);
     bench.end().await;
 }
+
+#[tokio::test]
+async fn one_that_was_stopped_goes_on_for_whoever_asks() {
+    let one = Instance::start("one").await;
+    let bench = Bench::with(&[&one]).await;
+    let pid = only_process(&bench);
+    let stop = || {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    };
+    stop();
+    bench.until("one", |state| state == TargetState::Healthy).await;
+    // Also in the middle of a watch, which is silent for a while and then is not.
+    let asked = std::time::Instant::now();
+    let (changed, ()) = tokio::join!(bench.client.changed(bench.fleet(), Duration::from_secs(1)), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stop();
+    });
+    changed.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert_eq!(only_process(&bench), pid);
+    bench.end().await;
+}

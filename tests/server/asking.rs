@@ -150,3 +150,28 @@ fn with_a_token_it_listens_anywhere_and_knows_who_acts() {
     server.signal(Signal::TERM);
     assert_eq!(server.end().code, 0);
 }
+
+#[test]
+fn who_follows_a_run_is_told_when_its_holder_says_nothing_any_more() {
+    let here = Here::new();
+    let (step, gate) = here.held_step("held");
+    here.write("slow.yaml", &format!("name: slow\nstages: {{ work: {{ steps: [{step}] }} }}\n"));
+    let (server, url) = serve(&here, &[]);
+    ready(&url);
+    let run = here.start(&["run", "slow.yaml"]);
+    gate.begun();
+    let mut log = here.start(&["logs", "slow/1", "--follow"]);
+    log.wait_for("begun");
+    server.signal(Signal::STOP);
+    let began = Instant::now();
+    for said in [log.end(), run.end()] {
+        assert_eq!(said.code, 3, "{said:?}");
+        assert!(said.err.contains("gave no answer within 10 s"), "{said:?}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    }
+    server.signal(Signal::CONT);
+    gate.go();
+    assert!(here.good(&["logs", "slow/1", "--follow"]).contains("done"));
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code, 0);
+}

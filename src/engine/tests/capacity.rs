@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::moments::Moments;
 use super::*;
 use crate::cloud::hearing::{self, Call};
 use crate::cloud::local::{Local, LocalObjects};
@@ -15,21 +16,45 @@ use crate::stage::deploy::Deploy;
 
 /// A cloud of which only what a rollout needs is there.
 #[derive(Clone, Default)]
-struct Small(Arc<Mutex<State>>);
+pub(super) struct Small(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     full: bool,
     refused: u32,
-    instances: BTreeMap<InstanceId, Instance>,
-    targets: BTreeMap<InstanceId, Target>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    pub targets: BTreeMap<InstanceId, Target>,
     /// What was begun and ended.
     told: Vec<String>,
+    /// Images of which no instance is ever healthy.
+    pub sick: BTreeSet<String>,
+    /// What happens before and after each call.
+    pub moments: Option<Moments>,
 }
 
 impl Small {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before and after each call.
+    async fn moment(&self) -> Result<(), cloud::Error> {
+        let moments = self.state().moments.clone();
+        match moments {
+            Some(moments) => moments.pass().await,
+            None => Ok(()),
+        }
+    }
+
+    fn add(&self, targets: &[(InstanceId, SocketAddr)], role: Role) {
+        let mut state = self.state();
+        for (id, address) in targets {
+            let sick = state.instances.get(id).is_some_and(|it| state.sick.contains(it.image.as_str()));
+            let (id, address, reason) = (id.clone(), *address, None);
+            let is = if sick { TargetState::Unhealthy } else { TargetState::Healthy };
+            let target = Target { id: id.clone(), address, state: is, role, reason };
+            state.targets.entry(id).or_insert(target);
+        }
     }
 
     fn images(&self) -> Vec<String> {
@@ -67,21 +92,26 @@ impl Compute for Small {
         Duration::from_millis(5)
     }
     async fn begin_rollout(&self, fleet: &FleetId) -> Result<(), cloud::Error> {
+        self.moment().await?;
         self.state().told.push(format!("begin {fleet}"));
-        Ok(())
+        self.moment().await
     }
     async fn end_rollout(&self, fleet: &FleetId, last: Option<&Launch>) -> Result<(), cloud::Error> {
         let last = last.map_or("nothing".to_owned(), |last| last.image.to_string());
+        self.moment().await?;
         self.state().told.push(format!("end {fleet} with {last}"));
-        Ok(())
+        self.moment().await
     }
     async fn launch(&self, launch: &Launch) -> Result<Instance, cloud::Error> {
         let (took, request) = (Duration::ZERO, None);
         hearing::called(&Call { service: "ec2", operation: "RunInstances", request, took, error: None });
-        let mut state = self.state();
-        if state.full {
-            state.refused += 1;
-            return Err(cloud::Error::NoCapacity("t3.small in a: none left".to_owned()));
+        self.moment().await?;
+        {
+            let mut state = self.state();
+            if state.full {
+                state.refused += 1;
+                return Err(cloud::Error::NoCapacity("t3.small in a: none left".to_owned()));
+            }
         }
         let instance = Instance {
             id: launch.name.parse().unwrap(),
@@ -94,16 +124,19 @@ impl Compute for Small {
             address: "127.0.0.1:9".parse().unwrap(),
             launched_at: Timestamp::now(),
         };
-        state.instances.insert(instance.id.clone(), instance.clone());
+        let instance = self.state().instances.entry(instance.id.clone()).or_insert(instance).clone();
+        self.moment().await?;
         Ok(instance)
     }
     async fn instances(&self, fleet: &FleetId) -> Result<Vec<Instance>, cloud::Error> {
+        self.moment().await?;
         let state = self.state();
         Ok(state.instances.values().filter(|instance| instance.fleet == *fleet).cloned().collect())
     }
     async fn terminate(&self, id: &InstanceId) -> Result<(), cloud::Error> {
+        self.moment().await?;
         self.state().instances.remove(id);
-        Ok(())
+        self.moment().await
     }
     async fn ended(&self, _: &[InstanceId], patience: Duration) -> Result<(), cloud::Error> {
         tokio::time::sleep(patience).await;
@@ -114,46 +147,62 @@ impl Compute for Small {
 #[async_trait]
 impl Balancer for Small {
     async fn put_listener(&self, _: &Listener) -> Result<(), cloud::Error> {
-        Ok(())
+        self.moment().await
     }
     async fn remove_listener(&self, _: &FleetId) -> Result<(), cloud::Error> {
-        Ok(())
+        self.moment().await
     }
     async fn register(&self, _: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), cloud::Error> {
-        let mut state = self.state();
-        for (id, address) in targets {
-            let (id, address, state_of) = (id.clone(), *address, TargetState::Healthy);
-            let target =
-                Target { id: id.clone(), address, state: state_of, role: Role::Serving, reason: None };
-            state.targets.insert(id, target);
+        self.moment().await?;
+        self.add(targets, Role::Serving);
+        self.moment().await
+    }
+    async fn stand_by(&self, _: &FleetId, targets: &[(InstanceId, SocketAddr)]) -> Result<(), cloud::Error> {
+        self.moment().await?;
+        self.add(targets, Role::Standby);
+        self.moment().await
+    }
+    async fn switch(&self, fleet: &FleetId, to: &[InstanceId]) -> Result<(), cloud::Error> {
+        self.moment().await?;
+        {
+            let mut state = self.state();
+            let state = &mut *state;
+            let well = |id: &InstanceId| {
+                state.targets.get(id).is_some_and(|target| target.state == TargetState::Healthy)
+            };
+            if !to.iter().all(well) {
+                return Err(cloud::Error::Conflict("one of them is not healthy".to_owned()));
+            }
+            let ours =
+                |target: &&mut Target| state.instances.get(&target.id).is_some_and(|i| i.fleet == *fleet);
+            for target in state.targets.values_mut().filter(ours) {
+                target.role = if to.contains(&target.id) { Role::Serving } else { Role::Standby };
+            }
         }
-        Ok(())
-    }
-    async fn stand_by(&self, _: &FleetId, _: &[(InstanceId, SocketAddr)]) -> Result<(), cloud::Error> {
-        never()
-    }
-    async fn switch(&self, _: &FleetId, _: &[InstanceId]) -> Result<(), cloud::Error> {
-        never()
+        self.moment().await
     }
     async fn deregister(&self, _: &FleetId, targets: &[InstanceId]) -> Result<(), cloud::Error> {
-        let mut state = self.state();
+        self.moment().await?;
         for id in targets {
-            if let Some(target) = state.targets.get_mut(id) {
+            if let Some(target) = self.state().targets.get_mut(id) {
                 target.state = TargetState::Drained;
             }
         }
-        Ok(())
+        self.moment().await
     }
     async fn forget(&self, _: &FleetId, targets: &[InstanceId]) -> Result<(), cloud::Error> {
+        self.moment().await?;
         self.state().targets.retain(|id, _| !targets.contains(id));
-        Ok(())
+        self.moment().await
     }
     async fn targets(&self, fleet: &FleetId) -> Result<Vec<Target>, cloud::Error> {
+        self.moment().await?;
         let state = self.state();
         let ours = |target: &&Target| state.instances.get(&target.id).is_some_and(|i| i.fleet == *fleet);
         Ok(state.targets.values().filter(ours).cloned().collect())
     }
     async fn changed(&self, _: &FleetId, patience: Duration) -> Result<(), cloud::Error> {
+        self.moment().await?;
         tokio::time::sleep(patience).await;
         Ok(())
     }
@@ -177,7 +226,7 @@ impl Clouds for One {
 }
 
 /// A world whose deployments are real ones, into this cloud.
-fn world() -> (World, Small) {
+pub(super) fn world() -> (World, Small) {
     let mut world = World::new("", "");
     let small = Small::default();
     let (compute, balancer) = (Arc::new(small.clone()), Arc::new(small.clone()));
