@@ -25,7 +25,7 @@ pub use copy::Copier;
 pub use manifest::{Difference, Header, MANIFEST, Manifest, OPENED, Unreadable};
 
 /// Files and directories that are of a moment, of a process, or copied by those who know them.
-const LEFT: [&str; 22] = [
+const LEFT: [&str; 23] = [
     "backup.jsonl",
     "restored.jsonl",
     // Where the original is at home.

@@ -441,7 +441,10 @@ mod tests {
         journal.settle().unwrap();
         assert!(!journal.is_behind());
         let found = read(&path, "boot").unwrap();
-        assert_eq!(found, Found { ended: HashMap::from([(step(1), past(now))]), abandoned: Vec::new() });
+        assert_eq!(
+            found,
+            Found { ended: HashMap::from([(step(1), past(now))]), abandoned: Vec::new(), guard: None }
+        );
     }
 
     #[test]
