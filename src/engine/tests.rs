@@ -19,6 +19,7 @@ use crate::stage::{Attempt, Next, Work};
 use crate::store::memory::Memory;
 
 mod capacity;
+mod clock;
 mod queue;
 mod rules;
 
