@@ -1,6 +1,6 @@
 //! Wiring: the only place that names concrete adapters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::cloud::local::{Local, LocalObjects};
 use crate::cloud::{self, Balancer, Cloud, Clouds, Compute, Objects, Setup};
 use crate::config::Settings;
 use crate::engine::{Engine, Parts, Slots, Surveyor};
-use crate::ids::CommitSha;
+use crate::ids::{CommitSha, RunId};
 use crate::intake::{self, Intake};
 use crate::ipc;
 use crate::run::event::{Origin, Shipment};
@@ -100,9 +100,7 @@ impl House {
             clouds: clouds.clone(),
             slots: Slots::new(settings.runner.slots),
         });
-        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        let unfinished = store.runs(&unfinished).await?.into_iter().map(|row| row.run).collect();
-        tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
+        tokio::spawn(sweep(store.clone(), workspaces));
         Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold })
     }
 
@@ -120,6 +118,15 @@ impl House {
     /// Writes what is still to be written, and lets go of the directory.
     pub async fn close(self) -> Result<(), store::Error> {
         self.store.close().await
+    }
+}
+
+/// Removes what nobody has touched for a day. Where the unfinished runs cannot be read, nothing.
+async fn sweep(store: Arc<Sqlite>, workspaces: Workspaces) {
+    let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
+    if let Ok(rows) = store.runs(&unfinished).await {
+        let unfinished: BTreeSet<RunId> = rows.into_iter().map(|row| row.run).collect();
+        tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
     }
 }
 

@@ -69,7 +69,10 @@ struct Age {
 impl<K: Ord> Ages<K> {
     /// How old `thing` is that began at `began`; `now` is what the clock on the wall says.
     pub fn of(&mut self, thing: K, began: Timestamp, now: Timestamp) -> Duration {
-        let heard = Instant::now();
+        self.at(Instant::now(), thing, began, now)
+    }
+
+    fn at(&mut self, heard: Instant, thing: K, began: Timestamp, now: Timestamp) -> Duration {
         let fresh = || Age { began, heard, then: between(began, now) };
         let age = self.0.entry(thing).or_insert_with(fresh);
         if age.began != began {
@@ -103,30 +106,29 @@ mod tests {
         Timestamp::from_second(1_000_000_000 + hours * 3600).unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_age_goes_on_evenly_however_the_clock_is_set() {
-        let mut ages = Ages::default();
+    #[test]
+    fn an_age_goes_on_evenly_however_the_clock_is_set() {
+        let (mut ages, begin) = (Ages::default(), Instant::now());
         let second = Duration::from_secs(1);
-        assert_eq!(ages.of("a step", at(0), at(0)), Duration::ZERO);
+        assert_eq!(ages.at(begin, "a step", at(0), at(0)), Duration::ZERO);
         for wall in [at(3), at(-3), at(24 * 400), Timestamp::UNIX_EPOCH, Timestamp::MAX, Timestamp::MIN] {
-            assert_eq!(ages.of("a step", at(0), wall), Duration::ZERO, "{wall}");
+            assert_eq!(ages.at(begin, "a step", at(0), wall), Duration::ZERO, "{wall}");
         }
-        tokio::time::advance(second).await;
-        assert_eq!(ages.of("a step", at(0), at(-3)), second);
+        assert_eq!(ages.at(begin + second, "a step", at(0), at(-3)), second);
         // Another one of that name.
-        assert_eq!(ages.of("a step", at(5), at(5)), Duration::ZERO);
+        assert_eq!(ages.at(begin + second, "a step", at(5), at(5)), Duration::ZERO);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_an_earlier_process_began_is_as_old_as_the_clock_says_and_never_younger_than_new() {
-        let mut ages = Ages::default();
-        assert_eq!(ages.of(1, at(0), at(2)), Duration::from_secs(7200));
-        assert_eq!(ages.of(2, at(0), at(-2)), Duration::ZERO);
-        assert_eq!(ages.of(3, Timestamp::MAX, Timestamp::MIN), Duration::ZERO);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(ages.of(1, at(0), at(9)), Duration::from_secs(7205));
-        assert_eq!(ages.of(2, at(0), at(9)), Duration::from_secs(5));
+    #[test]
+    fn what_an_earlier_process_began_is_as_old_as_the_clock_says_and_never_younger_than_new() {
+        let (mut ages, begin) = (Ages::default(), Instant::now());
+        assert_eq!(ages.at(begin, 1, at(0), at(2)), Duration::from_secs(7200));
+        assert_eq!(ages.at(begin, 2, at(0), at(-2)), Duration::ZERO);
+        assert_eq!(ages.at(begin, 3, Timestamp::MAX, Timestamp::MIN), Duration::ZERO);
+        let later = begin + Duration::from_secs(5);
+        assert_eq!(ages.at(later, 1, at(0), at(9)), Duration::from_secs(7205));
+        assert_eq!(ages.at(later, 2, at(0), at(9)), Duration::from_secs(5));
         ages.retain(|thing| *thing != 2);
-        assert_eq!(ages.of(2, at(0), at(0)), Duration::ZERO);
+        assert_eq!(ages.at(later, 2, at(0), at(0)), Duration::ZERO);
     }
 }

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("run", &["ids", "pipeline"]),
     ("rollout", &["ids"]),
     ("artifact", &["ids"]),
-    ("cloud", &["ids", "wake"]),
+    ("cloud", &["ids", "clock", "wake"]),
     ("reap", &["ids", "cloud"]),
     ("config", &["ids", "secret", "pipeline", "rollout", "cloud"]),
     ("store", &["ids", "directory", "space", "run"]),

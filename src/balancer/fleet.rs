@@ -93,7 +93,9 @@ impl Fleet {
             (member.state, member.proven, member.reason) = (target.state, target.proven, target.reason);
             match member.state {
                 State::Draining { since } => {
-                    let passed = Timestamp::now().duration_since(since).unsigned_abs();
+                    // By the clock on the wall, which may have been set back since.
+                    let passed =
+                        Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
                     member.upstream.retire();
                     member.task = Some(self.expire_after(slot, drain.saturating_sub(passed)));
                 }

@@ -20,6 +20,7 @@ use crate::store::memory::Memory;
 
 mod cancelling;
 mod capacity;
+mod clock;
 mod force;
 mod moments;
 mod queue;

@@ -15,12 +15,16 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Shared;
+use super::catalog::Catalog;
 use super::handle::{DUE, Due, SCHEDULE};
 use super::lanes::Job;
 use crate::ids::PipelineName;
 use crate::pipeline::model::Schedule;
 use crate::store::{DeliveryKey, DeliveryStatus, Error, NewDelivery, Receipt, Settlement};
 use crate::wake::Alarm;
+
+#[cfg(test)]
+mod tests;
 
 /// A server that runs notices an instant within milliseconds, unless the machine slept or is overloaded.
 pub(super) const LATE: SignedDuration = SignedDuration::from_secs(30);
@@ -34,38 +38,15 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Fires what is due, for ever.
 pub async fn run(shared: Arc<Shared>) {
     let mut catalogs = shared.catalog.subscribe();
-    // Since when a server has run with these schedules.
-    let mut since = shared.clock.now();
-    // What each pipeline's schedules were when they were considered last.
-    let mut seen: BTreeMap<PipelineName, Vec<Schedule>> = BTreeMap::new();
-    let mut first = true;
+    let mut schedules = Schedules::since(shared.clock.now());
     loop {
         let alarm = Alarm::new();
         let sooner = shared.sooner.notified();
         tokio::pin!(sooner);
         sooner.as_mut().enable();
         let catalog = catalogs.borrow_and_update().clone();
-        let all: BTreeMap<PipelineName, Vec<Schedule>> = catalog
-            .pipelines()
-            .filter(|listed| !listed.pipeline.on.schedules.is_empty())
-            .map(|listed| (listed.pipeline.name.clone(), listed.pipeline.on.schedules.clone()))
-            .collect();
         let now = shared.clock.now();
-        // Where it was set back, all that it comes to from here on comes while a server runs.
-        since = since.min(now);
-        let mut failed = false;
-        for (pipeline, schedules) in &all {
-            // One that is new, or was changed by an edit, begins now; what it was at the last end of a
-            // server nobody knows.
-            let begins = !first && seen.get(pipeline) != Some(schedules);
-            if let Err(error) = consider(&shared, pipeline, schedules, begins, since, now).await {
-                tracing::error!(%pipeline, %error, "its schedule waits for the store");
-                failed = true;
-            }
-        }
-        if !failed {
-            (first, seen) = (false, all);
-        }
+        let failed = !schedules.look(&shared, &catalog, now).await;
         let next = catalog
             .pipelines()
             .flat_map(|listed| &listed.pipeline.on.schedules)
@@ -77,6 +58,45 @@ pub async fn run(shared: Arc<Shared>) {
             changed = catalogs.changed() => if changed.is_err() { return },
             () = sooner => {}
         }
+    }
+}
+
+/// What a server remembers of schedules besides what is stored.
+struct Schedules {
+    /// Since when it has run, by the clock as it is now.
+    since: Timestamp,
+    /// What each pipeline's were when they were considered last; `None` before the first time.
+    seen: Option<BTreeMap<PipelineName, Vec<Schedule>>>,
+}
+
+impl Schedules {
+    fn since(started: Timestamp) -> Self {
+        Self { since: started, seen: None }
+    }
+
+    /// Fires or records all that is due at `now`. Answers whether the store took it.
+    async fn look(&mut self, shared: &Shared, catalog: &Catalog, now: Timestamp) -> bool {
+        // Where the clock was set back, all that it comes to from here on comes while a server runs.
+        self.since = self.since.min(now);
+        let all: BTreeMap<PipelineName, Vec<Schedule>> = catalog
+            .pipelines()
+            .filter(|listed| !listed.pipeline.on.schedules.is_empty())
+            .map(|listed| (listed.pipeline.name.clone(), listed.pipeline.on.schedules.clone()))
+            .collect();
+        let mut done = true;
+        for (pipeline, schedules) in &all {
+            // One that is new, or was changed by an edit, begins now; what it was at the last end of a
+            // server nobody knows.
+            let begins = self.seen.as_ref().is_some_and(|seen| seen.get(pipeline) != Some(schedules));
+            if let Err(error) = consider(shared, pipeline, schedules, begins, self.since, now).await {
+                tracing::error!(%pipeline, %error, "its schedule waits for the store");
+                done = false;
+            }
+        }
+        if done {
+            self.seen = Some(all);
+        }
+        done
     }
 }
 

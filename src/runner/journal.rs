@@ -18,7 +18,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::FallocateFlags;
@@ -32,11 +31,8 @@ use crate::ids::StepId;
 /// Goes up with every change that an older reader would misunderstand.
 const VERSION: u32 = 1;
 
-/// How long it is known how a step ended: longer than anybody takes to start a server again that
-/// was in the middle of a run.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How many ended steps are known at most, the newest: about 3 MB.
+/// Of how many ended steps it is known how they ended, those that ended last: about 3 MB. However long ago
+/// that was: whoever goes on with a run after weeks would do a step again of which nothing is known.
 const KEPT_COUNT: usize = 10_000;
 
 /// Lines after which the file is written anew.
@@ -191,7 +187,7 @@ impl Journal {
         guard: Option<Guard>,
         ended: &mut HashMap<StepId, Past>,
     ) -> io::Result<Self> {
-        prune(ended, Timestamp::now());
+        prune(ended);
         let mut text = line(&Record::Opened { version: VERSION, boot: boot.clone(), guard })?;
         for (step, past) in ended.iter() {
             text.extend(line(&Record::ended(step, past))?);
@@ -308,14 +304,12 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn prune(ended: &mut HashMap<StepId, Past>, now: Timestamp) {
-    let oldest = now - jiff::SignedDuration::try_from(KEPT).unwrap_or_default();
-    ended.retain(|_, past| past.exit.finished_at >= oldest);
+fn prune(ended: &mut HashMap<StepId, Past>) {
     if ended.len() > KEPT_COUNT {
         let mut times: Vec<Timestamp> = ended.values().map(|past| past.exit.finished_at).collect();
         times.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(oldest) = times.get(KEPT_COUNT) {
-            ended.retain(|_, past| past.exit.finished_at > *oldest);
+        if let Some(oldest) = times.get(KEPT_COUNT).copied() {
+            ended.retain(|_, past| past.exit.finished_at > oldest);
         }
     }
 }
@@ -394,15 +388,19 @@ mod tests {
     }
 
     #[test]
-    fn old_records_go_and_a_newer_file_is_left_alone() {
+    fn of_many_records_the_oldest_go_none_for_its_age_alone_and_a_newer_file_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let now = Timestamp::now();
-        let old = now - jiff::SignedDuration::from_hours(24 * 8);
-        let mut ended = HashMap::from([(step(1), past(old)), (step(2), past(now))]);
-        Journal::create(&path, "boot".to_owned(), None, &mut ended).unwrap();
-        assert_eq!(read(&path, "boot").unwrap().ended, HashMap::from([(step(2), past(now))]));
-        assert_eq!(ended.len(), 1);
+        let old = now - jiff::SignedDuration::from_hours(24 * 400);
+        let few = HashMap::from([(step(0), past(old)), (step(1), past(now))]);
+        Journal::create(&path, "boot".to_owned(), None, &mut few.clone()).unwrap();
+        assert_eq!(read(&path, "boot").unwrap().ended, few);
+        let of = |n: u32| (step(n), past(old + jiff::SignedDuration::from_secs(i64::from(n))));
+        let mut many: HashMap<StepId, Past> = (0..KEPT_COUNT as u32 + 3).map(of).collect();
+        Journal::create(&path, "boot".to_owned(), None, &mut many).unwrap();
+        assert_eq!(many.len(), KEPT_COUNT);
+        assert!(!many.contains_key(&step(2)) && many.contains_key(&step(3)));
 
         fs::write(&path, r#"{"opened":{"version":2,"boot":"b"}}"#).unwrap();
         assert!(read(&path, "boot").is_err());

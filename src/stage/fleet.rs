@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::upload::failed;
 use super::version::Versions;
 use super::{Step, Work};
-use crate::clock::Ages;
 use crate::cloud::{self, Cloud, Instance, InstanceState, Launch, Role, Tags, Target, TargetState};
 use crate::ids::{Digest, FleetId, InstanceId, Key};
 use crate::rollout::{Check, Life, Member, Observed, Operation, Traffic};
 use crate::run::event::{Failure, Image, Release};
 use crate::run::state::StepState;
 
+mod began;
+
+use began::Began;
+
 /// How often an act on the cloud is tried before the stage fails, and the pause that is doubled
 /// between the tries. Throttling waits as long as the cloud asks and does not count.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// The shortest time that clocks here tell apart.
-const INSTANT: Duration = Duration::from_micros(1);
 
 /// The note of a step that lists the launches it intended.
 const LAUNCHES: &str = "launches";
@@ -85,10 +85,8 @@ pub struct Fleet<'a> {
     room: u32,
     /// As they were observed last.
     instances: BTreeMap<InstanceId, Instance>,
-    /// When the rollout began, and who was there before it.
-    began: Option<(Timestamp, BTreeSet<InstanceId>)>,
-    /// Of the instances, and of the rollout itself.
-    ages: Ages<Option<InstanceId>>,
+    /// The rollout's own clock, once it has begun.
+    began: Option<Began>,
     /// What new members have to answer, where the settings ask for it.
     pub versions: Option<Versions>,
 }
@@ -104,16 +102,13 @@ impl<'a> Fleet<'a> {
         };
         let (intents, ended, asked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let (instances, versions) = (BTreeMap::new(), None);
-        let (sides, began, ages) = ([None, None], None, Ages::default());
-        let id = id.clone();
-        Self { cloud, id, tags, key, sides, intents, ended, asked, room: 1, instances, began, ages, versions }
+        let (id, sides, began) = (id.clone(), [None, None], None);
+        Self { cloud, id, tags, key, sides, intents, ended, asked, room: 1, instances, began, versions }
     }
 
-    /// From now on what is observed is told by the rollout's own clock: the one on the wall as it was when
-    /// the rollout began, and evenly on from there. So it does not matter what that is set to meanwhile:
-    /// who is new is who was launched by this rollout, and patience is as long as it is.
+    /// From now on what is observed is told by the rollout's own clock, which said `at` when it began.
     pub fn has_begun(&mut self, at: Timestamp, before: &[InstanceId]) {
-        self.began = Some((at, before.iter().cloned().collect()));
+        self.began = Some(Began::new(at, before));
     }
 
     /// Recalls the launches that earlier steps of the attempt intended.
@@ -127,32 +122,15 @@ impl<'a> Fleet<'a> {
     pub async fn observe(&mut self) -> Result<Observed, Failure> {
         let (instances, mut observed) = patiently(|| observe(self.cloud, &self.id)).await?;
         self.instances = instances;
-        self.tell_by_our_clock(&mut observed);
+        if let Some(began) = &mut self.began {
+            let launched: BTreeSet<&Key> = self.intents.iter().map(|intent| &intent.key).collect();
+            let key = |id: &InstanceId| self.instances.get(id).map(|instance| &instance.key);
+            began.tell(&mut observed, |id| key(id).is_some_and(|key| launched.contains(key)));
+        }
         if let Some(versions) = &mut self.versions {
             versions.confirm(&self.instances, &mut observed).await;
         }
         Ok(observed)
-    }
-
-    fn tell_by_our_clock(&mut self, observed: &mut Observed) {
-        let Some((began, before)) = &self.began else { return };
-        let wall = observed.now;
-        observed.now = began.saturating_add(self.ages.of(None, *began, wall)).unwrap_or(Timestamp::MAX);
-        let ours: BTreeSet<&Key> = self.intents.iter().map(|intent| &intent.key).collect();
-        for member in &mut observed.members {
-            let age = self.ages.of(Some(member.id.clone()), member.launched_at, wall);
-            let launched = observed.now.saturating_sub(age).unwrap_or(Timestamp::MIN);
-            // Whose launch is recorded needs no clock to tell.
-            member.launched_at = match self.instances.get(&member.id) {
-                Some(instance) if ours.contains(&instance.key) => launched.max(*began),
-                Some(_) if before.contains(&member.id) => {
-                    launched.min(began.saturating_sub(INSTANT).unwrap_or(Timestamp::MIN))
-                }
-                _ => launched,
-            };
-        }
-        let there = |id: &Option<InstanceId>| id.as_ref().is_none_or(|id| self.instances.contains_key(id));
-        self.ages.retain(there);
     }
 
     /// Asks again for launches that an earlier process was killed in: their record is there, and
@@ -300,8 +278,9 @@ impl<'a> Fleet<'a> {
                 self.ended.insert(intent.key);
                 continue;
             }
-            // Heard of now, whatever the clock is set to before it is observed.
-            self.ages.of(Some(instance.id.clone()), instance.launched_at, Timestamp::now());
+            if let Some(began) = &mut self.began {
+                began.hear(&instance.id, instance.launched_at);
+            }
             step.say(&format!("launch {} from {}, at {}", instance.id, launch.image, instance.address));
             self.instances.insert(instance.id.clone(), instance);
         }

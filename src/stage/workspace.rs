@@ -4,8 +4,7 @@
 //! `home`, `tmp`, the file `output`, and `ready` once all of that is in place: a workspace without
 //! it was left half made and is made again.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -129,25 +128,18 @@ impl Workspaces {
         .await
     }
 
-    /// Removes workspaces that nobody has touched for a day, but for those of `unfinished` runs: a step
-    /// may take longer, and need never touch the directory itself.
-    pub fn sweep(&self, unfinished: &HashSet<RunId>) {
+    /// Removes workspaces that nobody has touched for a day, by a clock that may be wrong: never one of a run
+    /// that goes on, where a step may be at work.
+    pub fn sweep(&self, unfinished: &BTreeSet<RunId>) {
         let old = |path: &Path| {
             let modified =
                 path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
         };
-        let root = self.data.join("workspaces");
-        let attempts = walkdir::WalkDir::new(&root).min_depth(4).max_depth(4);
-        let needed = |path: &Path| {
-            let run = path.strip_prefix(&root).ok().and_then(|below| {
-                let mut parts = below.iter().filter_map(OsStr::to_str);
-                Some(RunId::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-            });
-            run.is_some_and(|run| unfinished.contains(&run))
-        };
-        let ended = attempts.into_iter().filter_map(Result::ok).filter(|entry| !needed(entry.path()));
-        for attempt in ended.filter(|entry| old(entry.path())) {
+        let attempts = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(4).max_depth(4);
+        let attempts = attempts.into_iter().filter_map(Result::ok);
+        let unneeded = |path: &Path| run_of(path).is_none_or(|run| !unfinished.contains(&run)) && old(path);
+        for attempt in attempts.filter(|entry| unneeded(entry.path())) {
             if let Err(error) = std::fs::remove_dir_all(attempt.path()) {
                 tracing::warn!(path = %attempt.path().display(), %error, "an old workspace cannot be removed");
             }
@@ -165,6 +157,13 @@ impl Workspaces {
     pub fn at(&self, id: &AttemptId) -> Workspace {
         Workspace { root: self.stage_directory(id).join(id.attempt.to_string()) }
     }
+}
+
+/// The run whose attempt works at `PIPELINE/NUMBER/STAGE/ATTEMPT`.
+fn run_of(attempt: &Path) -> Option<RunId> {
+    let mut above = attempt.ancestors().skip(2).map(|path| path.file_name()?.to_str());
+    let (number, pipeline) = (above.next()??, above.next()??);
+    format!("{pipeline}/{number}").parse().ok()
 }
 
 /// Where the run's commits come from, and which it is.
@@ -194,5 +193,27 @@ pub async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(_) => Err(Failure::infrastructure("work on files panicked; this is a defect")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_touched_for_a_day_is_swept_up_and_nothing_of_a_run_that_goes_on() {
+        let data = tempfile::tempdir().unwrap();
+        let shelf = Arc::new(Shelf::new(data.path().join("artifacts")));
+        let sources = Arc::new(Sources::new(data.path()));
+        let workspaces = Workspaces { data: data.path().to_owned(), sources, shelf };
+        let attempts = ["shop/1/build/1", "shop/2/build/1", "shop/3/build/1"];
+        let [old, under_way, new] = attempts.map(|attempt| data.path().join("workspaces").join(attempt));
+        for (attempt, age) in [(&old, 25), (&under_way, 25), (&new, 23)] {
+            std::fs::create_dir_all(attempt.join("work")).unwrap();
+            let modified = SystemTime::now() - Duration::from_secs(age * 3600);
+            std::fs::File::open(attempt).unwrap().set_modified(modified).unwrap();
+        }
+        workspaces.sweep(&BTreeSet::from(["shop/2".parse().unwrap()]));
+        assert_eq!([&old, &under_way, &new].map(|attempt| attempt.exists()), [false, true, true]);
     }
 }

@@ -8,6 +8,7 @@ use super::super::{Aws, images};
 use super::machine::{Looks, Machine, State};
 use super::order::{self, Follower, LOG, Order, SENT, VERDICT, Verdict, place};
 use super::{followed, over, ssm};
+use crate::clock::Ages;
 use crate::cloud::{BuildRequest, Error, ImageRequest, hearing};
 
 /// The machine is looked at with every so many looks at what it says.
@@ -23,8 +24,8 @@ pub async fn provisioned(aws: &Aws, request: &BuildRequest, image: &ImageRequest
     }
     let order = followed(aws, request, image).await?;
     let log = Log::open(aws, &order, request).await?;
-    let mut follow =
-        Follow { aws, request, order, log, machine: None, ssm: ssm::Delivery::default(), looks: 0 };
+    let (ssm, ages) = (ssm::Delivery::default(), Ages::default());
+    let mut follow = Follow { aws, request, order, log, machine: None, ages, ssm, looks: 0 };
     let mut looks = Looks::new(aws.setup.account.poll);
     let began = Instant::now();
     loop {
@@ -58,6 +59,8 @@ struct Follow<'a> {
     order: Order,
     log: Log,
     machine: Option<Machine>,
+    /// Since the machine was launched, or, where none is seen, since it was ordered.
+    ages: Ages<Option<String>>,
     ssm: ssm::Delivery,
     looks: u32,
 }
@@ -87,7 +90,8 @@ impl Follow<'_> {
             return Ok(Look::Done(Err(Error::Failed(ended))));
         }
         let began = machine.as_ref().map_or(self.order.at, |machine| machine.launched_at);
-        if began + self.order.timeout < Timestamp::now() {
+        let name = machine.as_ref().map(|machine| machine.id.to_string());
+        if self.ages.of(name, began, Timestamp::now()) > self.order.timeout {
             self.log.read(aws, true).await?;
             return Ok(Look::Done(Err(too_late(aws, &self.order, machine.as_ref()).await?)));
         }
