@@ -262,9 +262,11 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || IdError::Run(text.to_owned());
         let (pipeline, number) = text.split_once('/').ok_or_else(wrong)?;
+        // In one way only: neither +42 nor 042.
+        let plain = number.starts_with(|c: char| c.is_ascii_digit() && c != '0');
         let number: u64 = number.parse().map_err(|_| wrong())?;
         match pipeline.parse() {
-            Ok(pipeline) if number > 0 => Ok(Self { pipeline, number }),
+            Ok(pipeline) if plain => Ok(Self { pipeline, number }),
             _ => Err(wrong()),
         }
     }
@@ -417,7 +419,16 @@ mod tests {
         for stream in ["run:storefront/42", "fleet:production/store-front", "environment:production"] {
             assert_eq!(stream.parse::<StreamId>().unwrap().to_string(), stream);
         }
-        for bad in ["storefront", "storefront/0", "storefront/x", "/1", "9/1", "storefront/-1"] {
+        for bad in [
+            "storefront",
+            "storefront/0",
+            "storefront/x",
+            "/1",
+            "9/1",
+            "storefront/-1",
+            "storefront/+1",
+            "storefront/01",
+        ] {
             assert!(bad.parse::<RunId>().is_err(), "{bad}");
         }
     }

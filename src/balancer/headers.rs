@@ -27,23 +27,28 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// them out, or what a proxy in front said of the client could be taken back by the client itself.
 const END_TO_END: [HeaderName; 5] = [HOST, CONTENT_LENGTH, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST];
 
+/// Whether two programs could take it for requests to two hosts; RFC 9112, 3.2, wants it refused.
+pub fn is_ambiguous(headers: &HeaderMap) -> bool {
+    headers.get_all(HOST).iter().nth(1).is_some()
+}
+
 /// The protocol that a message asks to switch to, if it does.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let asked =
-        asked.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
+    let asked = members(headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case(b"upgrade"));
     if asked { headers.get(UPGRADE).cloned() } else { None }
+}
+
+/// The members of a field that is a list, whatever bytes they have; RFC 9110, 5.6.1.
+fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).into_iter();
+    values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Takes out what was meant for this hop only. `TE: trailers` stays: trailers are passed on.
 pub fn end_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|word| word.trim().parse().ok())
+        let named: Vec<HeaderName> = members(headers, &CONNECTION)
+            .filter_map(|word| HeaderName::from_bytes(word).ok())
             .filter(|name| *name != TE && !END_TO_END.contains(name))
             .collect();
         for name in named {
@@ -54,8 +59,12 @@ pub fn end_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    if headers.get(TE).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    if headers.contains_key(TE) {
+        let trailers = members(headers, &TE).any(|word| word.eq_ignore_ascii_case(b"trailers"));
         headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
     }
 }
 

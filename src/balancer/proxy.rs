@@ -111,6 +111,10 @@ async fn forward(
     if request.method() == Method::CONNECT {
         return Err(Refusal(StatusCode::NOT_IMPLEMENTED, format!("{}: CONNECT is not supported", fleet.id)));
     }
+    if headers::is_ambiguous(request.headers()) {
+        let why = format!("{}: a request has one Host field", fleet.id);
+        return Err(Refusal(StatusCode::BAD_REQUEST, why));
+    }
     let switch = headers::upgrade(request.headers()).map(|to| (to, hyper::upgrade::on(&mut request)));
     let (mut head, body) = request.into_parts();
     let empty = body.is_end_stream();

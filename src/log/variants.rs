@@ -14,7 +14,7 @@ const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// (RFC 2045).
 const COLUMNS: [usize; 2] = [64, 76];
 
-/// All forms of `secret`, itself among them: as it is; each of its lines; escaped for JSON, for a
+/// All forms of `secret`, itself among them: as it is; each of its lines; escaped for JSON, for HTML, for a
 /// URL and by a shell that traces; in base64 of both alphabets at each alignment.
 pub(super) fn of(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut forms = BTreeSet::new();
@@ -25,6 +25,7 @@ pub(super) fn of(secret: &str) -> BTreeSet<Vec<u8>> {
         forms.insert(part.as_bytes().to_vec());
         forms.extend(json(part));
         forms.extend(url(part));
+        forms.extend(html(part));
         forms.insert(part.replace('\'', r"'\''").into_bytes());
     }
     if secret.len() >= SHORTEST {
@@ -36,27 +37,47 @@ pub(super) fn of(secret: &str) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// Inside a JSON string: as most write it, and in ASCII only as Python does.
+/// Inside a JSON string: as most write it; in ASCII only, as Python does; with what HTML would take for its
+/// own by number, as Go does, and .NET in capitals.
 fn json(text: &str) -> Vec<Vec<u8>> {
     let Ok(quoted) = serde_json::to_string(text) else { return Vec::new() };
     let inner = quoted.get(1..quoted.len() - 1).unwrap_or_default();
-    let mut ascii = String::with_capacity(inner.len());
-    for c in inner.chars() {
-        match c.is_ascii() {
-            true => ascii.push(c),
-            false => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    ascii.push_str(&format!("\\u{unit:04x}"));
+    let by_number = |text: &str, which: fn(char) -> bool, upper: bool| {
+        let mut out = String::with_capacity(text.len());
+        for c in text.chars() {
+            let mut units = [0; 2];
+            match which(c) {
+                false => out.push(c),
+                true if upper => {
+                    c.encode_utf16(&mut units).iter().for_each(|u| out.push_str(&format!("\\u{u:04X}")))
                 }
+                true => c.encode_utf16(&mut units).iter().for_each(|u| out.push_str(&format!("\\u{u:04x}"))),
             }
         }
-    }
-    vec![inner.replace('/', "\\/").into_bytes(), inner.as_bytes().to_vec(), ascii.into_bytes()]
+        out.into_bytes()
+    };
+    let net = |c: char| !c.is_ascii() || matches!(c, '"' | '&' | '\'' | '+' | '<' | '>' | '`');
+    // There the mark in front of a quote is part of what is escaped.
+    let bare = inner.replace("\\\"", "\"");
+    vec![
+        inner.replace('/', "\\/").into_bytes(),
+        inner.as_bytes().to_vec(),
+        by_number(inner, |c| !c.is_ascii(), false),
+        by_number(inner, |c| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}'), false),
+        by_number(&bare, net, true),
+    ]
 }
 
-/// Percent-encoded: RFC 3986's unreserved characters kept, or those that JavaScript's
-/// `encodeURIComponent` keeps; a space as `%20` or, in forms, as `+`; digits in either case.
+/// In a text and in an attribute of HTML or XML; the apostrophe as the one and the other write it.
+fn html(text: &str) -> Vec<Vec<u8>> {
+    let plain = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let quoted = plain.replace('"', "&quot;");
+    let apostrophes = ["&#39;", "&#x27;", "&apos;"].map(|written| quoted.replace('\'', written).into_bytes());
+    apostrophes.into_iter().chain([plain.into_bytes(), quoted.into_bytes()]).collect()
+}
+
+/// Percent-encoded: RFC 3986's unreserved characters kept, those that JavaScript's `encodeURIComponent` keeps,
+/// those of forms (URL standard, section 5.2), or letters and digits only; a space as `%20` or, in forms, as `+`; digits in either case.
 fn url(text: &str) -> Vec<Vec<u8>> {
     let encode = |kept: &[u8], upper: bool, space: &str| {
         let mut out = String::with_capacity(text.len() * 3);
@@ -71,7 +92,7 @@ fn url(text: &str) -> Vec<Vec<u8>> {
         out.into_bytes()
     };
     let mut forms = Vec::new();
-    for kept in [&b"-._~"[..], b"-._~!'()*", b"-._~/"] {
+    for kept in [&b"-._~"[..], b"-._~!'()*", b"-._~/", b"*-._", b""] {
         for upper in [true, false] {
             forms.push(encode(kept, upper, "%20"));
             forms.push(encode(kept, upper, "+"));
@@ -159,6 +180,9 @@ mod tests {
         assert!(has("a/b c&d", "a%2fb+c%26d"));
         assert!(has("pässe", r"p\u00e4sse"));
         assert!(has("it's so", r"it'\''s so"));
+        assert!(has("a~b c-d", "a%7Eb+c-d") && has("a~b c-d", "a%7Eb%20c%2Dd"));
+        assert!(has("a<b&c\"d", r#"a\u003cb\u0026c\"d"#) && has("a<b+c\"d", r"a\u003Cb\u002Bc\u0022d"));
+        assert!(has("a<b&'c\"", "a&lt;b&amp;&#39;c&quot;") && has("a<b&'c\"", "a&lt;b&amp;'c\""));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Patterns of branches, tags and paths, as GitHub's workflows have them, matched with `globset`.
 //!
 //! Their order matters: a pattern allows, and one with `!` in front takes back what those before it
-//! allowed. `*` stands for anything but `/`, `**` for anything, `?` for one character, `[a-z]` for one of
+//! allowed. `*` stands for anything but `/`, `**` for anything, `?` for one character of ASCII, `[a-z]` for one of
 //! these, and a backslash takes the meaning from the character behind it. Deliberately absent: GitHub's `+`
 //! and its `?` that repeat the character before them; a `+` is refused, so that nobody waits for a match.
 
@@ -28,10 +28,13 @@ pub fn check(text: &str) -> Result<(), String> {
     if pattern.chars().any(char::is_control) {
         return Err(format!("{text:?} has a character that patterns cannot have"));
     }
-    let glob = glob(pattern).map_err(|Plus| {
-        format!(
+    let glob = glob(pattern).map_err(|unclear| match unclear {
+        Unclear::Plus => format!(
             "{text:?} has a `+`, which repeats nothing here; write `*`, or `\\+` for the character itself"
-        )
+        ),
+        Unclear::Class(c) => format!(
+            "{text:?} has {c:?} in brackets, where only characters of ASCII can stand; write `*`, or a pattern for each"
+        ),
     })?;
     match GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build() {
         Ok(_) => Ok(()),
@@ -59,12 +62,17 @@ pub fn check_path(text: &str) -> Result<(), String> {
     }
 }
 
-/// A `+` that would have a meaning elsewhere.
-struct Plus;
+/// What would match something else than it says.
+enum Unclear {
+    /// It would have a meaning elsewhere.
+    Plus,
+    /// A character of several bytes between brackets, which stand for one byte.
+    Class(char),
+}
 
 /// A pattern in the language of `globset`. There `**` means anything only between slashes; anywhere else it
 /// is here an alternative of "within one part" and "across parts". Braces are characters.
-fn glob(pattern: &str) -> Result<String, Plus> {
+fn glob(pattern: &str) -> Result<String, Unclear> {
     let mut out = String::with_capacity(pattern.len());
     let mut chars = pattern.chars().peekable();
     let mut before = None;
@@ -79,6 +87,7 @@ fn glob(pattern: &str) -> Result<String, Plus> {
                 class = false;
                 out.push(c);
             }
+            _ if class && !c.is_ascii() => return Err(Unclear::Class(c)),
             _ if class => out.push(c),
             '[' => {
                 class = true;
@@ -90,7 +99,7 @@ fn glob(pattern: &str) -> Result<String, Plus> {
                 out.extend(chars.next_if_eq(&']'));
             }
             '{' | '}' | ',' => out.extend(['\\', c]),
-            '+' => return Err(Plus),
+            '+' => return Err(Unclear::Plus),
             '*' => {
                 let mut stars = 1;
                 while chars.next_if_eq(&'*').is_some() {

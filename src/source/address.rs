@@ -195,27 +195,39 @@ fn decode(text: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "its path is not UTF-8".to_owned())
 }
 
+/// How far an `@` is looked for, in bytes: no password is longer, and a text full of addresses is looked
+/// through once.
+const LONGEST: usize = 4096;
+
 /// The text with whatever stands before an `@` in a URL left out.
 pub(super) fn hide_credentials(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
+    // Where the next `@` stands.
+    let mut sign = 0;
     while let Some(start) = rest.find("://") {
         let (before, after) = rest.split_at(start + 3);
         shown.push_str(before);
+        rest = after;
+        let base = text.len() - after.len();
+        if sign < base {
+            sign = after.find('@').map_or(usize::MAX, |at| base + at);
+        }
+        if sign.saturating_sub(base) > LONGEST {
+            continue;
+        }
         let ends = |c: char| c.is_whitespace() || c == '\'' || c == '"';
-        let whole = after.split(ends).next().unwrap_or_default();
+        let near = &after[..after.floor_char_boundary(LONGEST.min(after.len()))];
+        let whole = near.split(ends).next().unwrap_or_default();
         let authority = match whole.split('/').next().unwrap_or_default() {
             // Behind a colon stands a port, or a password that has a slash in it.
             part if without_port(part).contains(':') && !part.starts_with('[') => whole,
             part => part,
         };
-        rest = match authority.rfind('@') {
-            Some(at) => {
-                shown.push_str("…@");
-                after.get(at + 1..).unwrap_or_default()
-            }
-            None => after,
-        };
+        if let Some(at) = authority.rfind('@') {
+            shown.push_str("…@");
+            rest = after.get(at + 1..).unwrap_or_default();
+        }
     }
     shown.push_str(rest);
     shown
