@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::policy::{places, policy};
 use super::{Error, Handle, Request, Shared, room, slots::Slot};
 use crate::clock::{Ages, between};
 use crate::config::Settings;
-use crate::ids::{EnvironmentName, FleetId, RunId, StageName};
+use crate::ids::{EnvironmentName, FleetId, RunId, StageName, StreamId};
 use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
 use crate::run::approval::Policy;
@@ -42,7 +42,10 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
     let (ends_in, ends) = mpsc::unbounded_channel();
     let (revision, changes) = watch::channel(0);
     let (looks_in, looks) = mpsc::unbounded_channel();
-    let handle = Handle { acts, looks: looks_in, changes };
+    let written = Arc::new(Notify::new());
+    // At least once: whoever acted before the driver was known has only the journal to tell it by.
+    written.notify_one();
+    let handle = Handle { acts, looks: looks_in, changes, written: written.clone() };
     let places = places(&settings, &state.id.pipeline);
     let driver = Driver {
         run: state.id.clone(),
@@ -60,7 +63,7 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
         entries_in,
         ends_in,
         revision,
-        inbox: Inbox { requests, looks, entries, ends },
+        inbox: Inbox { requests, looks, entries, ends, written },
         shared,
     };
     // Before anything of it starts, so that those that are driven with it see it.
@@ -100,6 +103,7 @@ pub(super) struct Inbox {
     pub(super) looks: mpsc::UnboundedReceiver<oneshot::Sender<RunView>>,
     entries: mpsc::UnboundedReceiver<Entry>,
     ends: mpsc::UnboundedReceiver<End>,
+    written: Arc<Notify>,
 }
 
 /// An attempt that a task of this process works on.
@@ -158,7 +162,10 @@ impl Driver {
             moved.as_mut().enable();
 
             self.renew_settings();
-            self.look_again().await?;
+            if let Err(error) = self.look_again().await {
+                // The run stands at a gate, and looks again soon.
+                tracing::error!(run = %self.run, %error, "what runs behind a gate cannot be read");
+            }
             let decision = self.turn(&mut input).await?;
             self.revision.send_modify(|revision| *revision += 1);
             shared.has_changed();
@@ -182,6 +189,7 @@ impl Driver {
                 request = self.inbox.requests.recv() => input.requests.extend(request),
                 entry = self.inbox.entries.recv() => input.entries.extend(entry),
                 end = self.inbox.ends.recv() => input.ends.extend(end),
+                () = self.inbox.written.notified() => self.catch_up().await,
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = &mut freed, if for_slot => {}
                 () = &mut moved, if for_others => {}
@@ -203,6 +211,23 @@ impl Driver {
                 input.ends.push(end);
             }
             self.end_by_force(&mut input);
+        }
+    }
+
+    /// Takes in what somebody else has written to the journal: an act of a moment when nobody knew that
+    /// the run is driven here.
+    async fn catch_up(&mut self) {
+        let stream = StreamId::Run(self.run.clone());
+        let store = self.shared.parts.store.clone();
+        let caught = match store.read(&stream, self.state.sequence).await {
+            Ok(new) if new.is_empty() => Ok(()),
+            Ok(_) => self.reload().await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = caught {
+            tracing::error!(run = %self.run, %error, "the journal cannot be read; trying again");
+            tokio::time::sleep(STORE_PAUSE.0).await;
+            self.inbox.written.notify_one();
         }
     }
 

@@ -136,6 +136,8 @@ pub struct Handle {
     acts: mpsc::UnboundedSender<Request>,
     looks: mpsc::UnboundedSender<oneshot::Sender<RunView>>,
     changes: watch::Receiver<u64>,
+    /// Somebody else than the driver has written to the run's journal.
+    written: Arc<Notify>,
 }
 
 /// Somebody asks something of a run.
@@ -241,6 +243,10 @@ impl Engine {
             settings(&load_run(self.store().as_ref(), run).await?.origin)?;
         }
         act_on_journal(self.store().as_ref(), self.0.parts.clock.now(), run, act, actor).await?;
+        // A driver that began meanwhile may have read the journal before that.
+        if let Some(handle) = self.handle(run) {
+            handle.written.notify_one();
+        }
         if goes_on {
             self.drive(run).await?;
         }

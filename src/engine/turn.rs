@@ -322,7 +322,7 @@ impl Driver {
         Some(FleetEvent::RolloutEnded { key: rollout.key.clone(), end: RolloutEnd::Stranded { reason } })
     }
 
-    async fn reload(&mut self) -> Result<(), Error> {
+    pub(super) async fn reload(&mut self) -> Result<(), Error> {
         self.state = load_run(self.shared.parts.store.as_ref(), &self.run).await?;
         self.load_fleets().await
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use windlass::cloud::{
     BuildRequest, ImageRecord, Instance, InstanceState, Listener, Role, Target, TargetState,
 };
@@ -31,8 +31,8 @@ pub struct Ground {
     /// Nothing dies by itself after this.
     quiet_at: Duration,
     state: Mutex<State>,
-    /// Counts up with every change that somebody makes.
-    changed: watch::Sender<u64>,
+    /// Told of every change that somebody makes.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Ground {
             no_room: scenario.no_room.clone(),
             quiet_at: scenario.quiet_at,
             state: Mutex::default(),
-            changed: watch::Sender::new(0),
+            changed: Notify::new(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Ground {
     }
 
     fn has_changed(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.notify_waiters();
     }
 
     fn is_distant(&self) -> bool {

@@ -120,7 +120,7 @@ impl Scenario {
         let count = if random.chance(250) { 2 } else { 1 };
         let pipelines =
             (0..count).map(|n| (NAMES[n], pipeline(&mut random, NAMES[n], delivers, weather))).collect();
-        let quiet_at = Duration::from_secs(random.between(20, 120) * 60);
+        let quiet_at = Duration::from_secs(random.between(10, 60) * 60);
         let mut whims = whims(&mut random, count, quiet_at, weather);
         whims.sort_by_key(|(at, _)| *at);
         let windows = if weather == Weather::Any && random.chance(200) { random.below(3) } else { 0 };

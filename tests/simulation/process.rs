@@ -129,7 +129,7 @@ struct Numbers(Arc<Life>);
 impl Surveyor for Numbers {
     async fn survey(&self, origin: &Origin, running: &CommitSha) -> Result<Shipment, String> {
         self.0.alive().await;
-        self.0.world.latency(0, 2000).await;
+        self.0.world.latency("survey", 0, 2000).await;
         self.0.alive().await;
         let commit = origin.commit.as_ref().ok_or("there is no commit")?;
         match self.0.world.fate(&format!("survey {} {running}", commit.sha)).chance(50) {

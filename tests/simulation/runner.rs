@@ -46,9 +46,9 @@ struct Fate {
 impl Fate {
     fn of(world: &World, step: &StepId) -> Self {
         let mut random = world.fate(&format!("step {step}"));
-        let takes = match random.below(20) {
-            0 => Duration::from_secs(random.between(60, 2400)),
-            1..8 => Duration::from_millis(random.between(0, 60)),
+        let takes = match random.below(40) {
+            0 => Duration::from_secs(random.between(60, 900)),
+            1..16 => Duration::from_millis(random.between(0, 60)),
             _ => Duration::from_millis(random.between(100, 30_000)),
         };
         let status = match random.below(100) {
@@ -85,23 +85,24 @@ impl Machine {
 pub struct Reached(pub Arc<Life>);
 
 impl Reached {
-    async fn ask(&self, what: &str) -> Result<(), Error> {
-        self.0.moment(what).await;
-        self.0.world.latency(0, 4).await;
+    async fn ask(&self, what: &str, step: &StepId) -> Result<(), Error> {
+        let what = format!("{what} {step}");
+        self.0.moment(&what).await;
+        self.0.world.latency(&what, 0, 4).await;
         self.0.alive().await;
-        match self.0.world.happens(self.0.world.scenario.chaos.runner) {
+        match self.0.world.happens(self.0.world.scenario.chaos.runner, &what) {
             true => Err(Error::Unreachable("it is busy".to_owned())),
             false => Ok(()),
         }
     }
 
-    async fn ended(&self, process: &Process) -> Exit {
+    async fn ended(&self, step: &StepId, process: &Process) -> Exit {
         let mut exits = process.exit.subscribe();
         let exit = match exits.wait_for(Option::is_some).await {
             Ok(exit) => exit.clone(),
             Err(_) => None,
         };
-        self.0.moment("a step's end").await;
+        self.0.moment(&format!("the end of {step}")).await;
         match exit {
             Some(exit) => exit,
             None => std::future::pending().await,
@@ -178,27 +179,27 @@ fn effect(start: &StartStep) {
 #[async_trait]
 impl Runner for Reached {
     async fn run(&self, start: &StartStep) -> Result<Exit, Error> {
-        self.ask("start").await?;
+        self.ask("start", &start.step).await?;
         let process = self.start(start);
-        self.0.moment("started").await;
-        Ok(self.ended(&process).await)
+        self.0.moment(&format!("{} started", start.step)).await;
+        Ok(self.ended(&start.step, &process).await)
     }
 
     async fn wait(&self, step: &StepId) -> Result<Exit, Error> {
-        self.ask("wait").await?;
+        self.ask("wait for", step).await?;
         let process = self.find(step).ok_or_else(|| Error::Unknown(step.clone()))?;
-        Ok(self.ended(&process).await)
+        Ok(self.ended(step, &process).await)
     }
 
     async fn cancel(&self, step: &StepId, grace: Duration) -> Result<Exit, Error> {
-        self.ask("cancel").await?;
+        self.ask("cancel", step).await?;
         let process = self.find(step).ok_or_else(|| Error::Unknown(step.clone()))?;
         process.end.send_if_modified(|end| {
             let first = end.is_none();
             end.get_or_insert(Ending::Cancel { grace });
             first
         });
-        self.0.moment("told to end").await;
-        Ok(self.ended(&process).await)
+        self.0.moment(&format!("{step} told to end")).await;
+        Ok(self.ended(step, &process).await)
     }
 }

@@ -142,7 +142,7 @@ impl House {
                 biased;
                 () = over => {
                     self.kill("it died");
-                    let pause = self.world.random().below(if self.world.scenario.chaos.crash > 0 { 20_000 } else { 20 });
+                    let pause = self.world.next("a pause").below(if self.world.scenario.chaos.crash > 0 { 20_000 } else { 20 });
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                     self.begin();
                 }
@@ -159,7 +159,7 @@ impl House {
         }
         let Some(old) = self.process.send_replace(None) else { return };
         self.begin();
-        let time = self.world.random().between(1, 120);
+        let time = self.world.next("both").between(1, 120);
         tokio::spawn({
             let old = old.clone();
             async move {

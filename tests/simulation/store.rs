@@ -33,11 +33,11 @@ impl Reached {
         &self.0.world
     }
 
-    fn fate(&self) -> Fate {
-        if !self.world().happens(self.world().scenario.chaos.store) {
+    fn fate(&self, what: &str) -> Fate {
+        if !self.world().happens(self.world().scenario.chaos.store, what) {
             return Fate::Done;
         }
-        match self.world().random().below(3) {
+        match self.world().next(what).below(3) {
             0 => Fate::Answerless,
             1 => Fate::Failed,
             _ => Fate::Full,
@@ -47,10 +47,10 @@ impl Reached {
     /// A write, behind all that may become of it.
     async fn write<T>(&self, what: &str, act: impl AsyncFnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.0.moment(what).await;
-        self.world().latency(0, 3).await;
+        self.world().latency(what, 0, 3).await;
         self.0.alive().await;
         let failed = |message: &str| Error::Failed { path: PATH.to_owned(), message: message.to_owned() };
-        let fate = self.fate();
+        let fate = self.fate(what);
         let done = match fate {
             Fate::Failed => Err(failed("nothing was written")),
             Fate::Full => Err(Error::Full { path: PATH.to_owned() }),
@@ -63,9 +63,9 @@ impl Reached {
         }
     }
 
-    async fn read<T>(&self, act: impl AsyncFnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    async fn read<T>(&self, what: &str, act: impl AsyncFnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.0.alive().await;
-        if self.world().happens(self.world().scenario.chaos.read) {
+        if self.world().happens(self.world().scenario.chaos.read, what) {
             return Err(Error::Failed { path: PATH.to_owned(), message: "it cannot be read".to_owned() });
         }
         act().await
@@ -117,7 +117,7 @@ impl Store for Reached {
             }
             Ok(run)
         };
-        self.write("create", create).await
+        self.write("create a run", create).await
     }
 
     async fn append(&self, batch: Vec<Append>) -> Result<(), Error> {
@@ -129,19 +129,20 @@ impl Store for Reached {
             }
             appended
         };
-        self.write("append", append).await
+        let first = batch.first().map(|append| append.stream.to_string()).unwrap_or_default();
+        self.write(&format!("append to {first}"), append).await
     }
 
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Recorded>, Error> {
-        self.read(async || self.world().memory.read(stream, after).await).await
+        self.read(&format!("read {stream}"), async || self.world().memory.read(stream, after).await).await
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, Error> {
-        self.read(async || self.world().memory.runs(filter).await).await
+        self.read("list runs", async || self.world().memory.runs(filter).await).await
     }
 
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
-        self.read(async || self.world().memory.fleets().await).await
+        self.read("list fleets", async || self.world().memory.fleets().await).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::people::Person;
 use crate::world::World;
 
 /// How long whoever keeps fleets alive may take to make one whole.
-const REPAIR: Duration = Duration::from_secs(3 * 3600);
+const REPAIR: Duration = Duration::from_secs(3600);
 
 /// Runs that neither end nor wait for anybody.
 pub async fn stands_still(world: &Arc<World>, person: &Person, unfinished: Vec<RunId>) {

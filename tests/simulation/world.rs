@@ -1,6 +1,7 @@
 //! Everything that outlives a process of Windlass: the store, the steps' processes, the cloud; and what
 //! is known of all that happened.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,7 +30,8 @@ pub struct World {
     pub machine: Machine,
     pub ground: Ground,
     ledger: Mutex<Ledger>,
-    random: Mutex<Random>,
+    /// How often things have happened.
+    times: Mutex<HashMap<String, u64>>,
     /// Nothing goes wrong any more.
     quiet: AtomicBool,
     /// Effects and writes that were begun or done, each counted before and after it is.
@@ -76,7 +78,7 @@ impl World {
             ground: Ground::new(seed, &scenario),
             scenario,
             ledger: Mutex::default(),
-            random: Mutex::new(Random::of(seed, "world")),
+            times: Mutex::default(),
             quiet: AtomicBool::new(false),
             moments: AtomicU64::new(0),
             dies_at: wanted.dies_at,
@@ -89,8 +91,16 @@ impl World {
         lock(&self.ledger)
     }
 
-    pub fn random(&self) -> MutexGuard<'_, Random> {
-        lock(&self.random)
+    /// Numbers for the next time that `what` happens. They depend on nothing else, so that it does not
+    /// matter which of two things comes first that have nothing to do with each other.
+    pub fn next(&self, what: &str) -> Random {
+        let mut times = lock(&self.times);
+        if let Some(time) = times.get_mut(what) {
+            *time += 1;
+            return Random::of(self.seed ^ *time, what);
+        }
+        times.insert(what.to_owned(), 0);
+        Random::of(self.seed, what)
     }
 
     /// Numbers that belong to one thing.
@@ -98,9 +108,9 @@ impl World {
         Random::of(self.seed, of)
     }
 
-    /// Whether something that happens so often of a thousand times happens now.
-    pub fn happens(&self, thousandths: u64) -> bool {
-        !self.is_quiet() && thousandths > 0 && self.random().chance(thousandths)
+    /// Whether something that happens so often of a thousand times happens now to `what`.
+    pub fn happens(&self, thousandths: u64, what: &str) -> bool {
+        !self.is_quiet() && thousandths > 0 && self.next(what).chance(thousandths)
     }
 
     pub fn is_quiet(&self) -> bool {
@@ -157,8 +167,8 @@ impl World {
     }
 
     /// Time passes, as it does for whoever asks over a wire.
-    pub async fn latency(&self, least: u64, most: u64) {
-        let time = self.random().between(least, most);
+    pub async fn latency(&self, what: &str, least: u64, most: u64) {
+        let time = self.next(what).between(least, most);
         if time > 0 {
             tokio::time::sleep(Duration::from_millis(time)).await;
         }
@@ -203,7 +213,7 @@ impl Life {
     pub async fn moment(&self, what: &str) {
         self.alive().await;
         let moment = self.world.moments.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.world.dies_at == Some(moment) || self.world.happens(self.world.scenario.chaos.crash) {
+        if self.world.dies_at == Some(moment) || self.world.happens(self.world.scenario.chaos.crash, what) {
             self.end(what);
         }
         self.alive().await;

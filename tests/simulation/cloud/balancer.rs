@@ -151,7 +151,8 @@ impl Balancer for Reached {
     }
 
     async fn targets(&self, fleet: &FleetId) -> Result<Vec<Target>, Error> {
-        self.wire().await;
+        let what = format!("targets {fleet}");
+        self.wire(&what).await;
         let targets: Vec<Target> = {
             let (mut state, now) = (self.ground().state(), clock::elapsed());
             let targets: Vec<Target> = state.fleets.get(fleet).map_or_else(Vec::new, |served| {
@@ -164,7 +165,7 @@ impl Balancer for Reached {
             state.told.insert((self.0.number, fleet.clone()), told);
             targets
         };
-        self.wire().await;
+        self.wire(&what).await;
         Ok(targets)
     }
 
@@ -189,10 +190,10 @@ impl Balancer for Reached {
             times.filter_map(later).min()
         };
         let patience = next.map_or(patience, |next| patience.min(next - now));
-        let mut changed = self.ground().changed.subscribe();
+        let changed = self.ground().changed.notified();
         tokio::select! {
             biased;
-            _ = changed.changed() => {}
+            () = changed => {}
             () = tokio::time::sleep(patience) => {}
         }
         self.0.alive().await;
@@ -209,7 +210,7 @@ impl Balancer for Reached {
             let in_service = listener.health.interval * (listener.health.healthy + 1);
             Some(Timing { in_service, drain: listener.drain })
         };
-        let timing = self.look(look).await;
+        let timing = self.look(&format!("timing {fleet}"), look).await;
         Ok(timing.filter(|_| self.ground().is_distant()))
     }
 

@@ -28,10 +28,10 @@ impl Reached {
         &self.0.world.ground
     }
 
-    pub(super) async fn wire(&self) {
+    pub(super) async fn wire(&self, what: &str) {
         let (least, most) = if self.ground().is_distant() { (20, 400) } else { (0, 4) };
         self.0.alive().await;
-        self.0.world.latency(least, most).await;
+        self.0.world.latency(what, least, most).await;
         self.0.alive().await;
     }
 
@@ -41,24 +41,25 @@ impl Reached {
         what: impl Fn() -> String,
         act: impl FnOnce(&mut State, Duration) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.0.moment("an effect").await;
-        self.wire().await;
+        let what = what();
+        self.0.moment(&what).await;
+        self.wire(&what).await;
         let done = act(&mut self.ground().state(), clock::elapsed());
         let said = || match &done {
-            Ok(_) => format!("process {}: {}", self.0.number, what()),
-            Err(error) => format!("process {}: {}: {error}", self.0.number, what()),
+            Ok(_) => format!("process {}: {what}", self.0.number),
+            Err(error) => format!("process {}: {what}: {error}", self.0.number),
         };
         self.0.world.tell(said);
         self.ground().has_changed();
-        self.wire().await;
-        self.0.moment("an effect's answer").await;
+        self.wire(&what).await;
+        self.0.moment(&what).await;
         done
     }
 
-    pub(super) async fn look<T>(&self, look: impl FnOnce(&State, Duration) -> T) -> T {
-        self.wire().await;
+    pub(super) async fn look<T>(&self, what: &str, look: impl FnOnce(&State, Duration) -> T) -> T {
+        self.wire(what).await;
         let seen = look(&self.ground().state(), clock::elapsed());
-        self.wire().await;
+        self.wire(what).await;
         seen
     }
 
@@ -82,11 +83,13 @@ fn not_found(what: impl ToString) -> Error {
 #[async_trait]
 impl Compute for Reached {
     async fn find_image(&self, key: &Digest) -> Result<Option<ImageRecord>, Error> {
-        Ok(self.look(|state, _| state.images.get(key).cloned()).await)
+        Ok(self.look(key.short(), |state, _| state.images.get(key).cloned()).await)
     }
 
     async fn image(&self, id: &ImageId) -> Result<ImageRecord, Error> {
-        let found = self.look(|state, _| state.images.values().find(|image| image.id == *id).cloned()).await;
+        let found = self
+            .look(id.as_str(), |state, _| state.images.values().find(|image| image.id == *id).cloned())
+            .await;
         found.ok_or_else(|| not_found(id))
     }
 
@@ -128,7 +131,8 @@ impl Compute for Reached {
     }
 
     async fn provisioned(&self, request: &BuildRequest, image: &ImageRequest) -> Result<(), Error> {
-        let there = self.look(|state, _| state.builders.contains_key(image.key.as_str())).await;
+        let there =
+            self.look(image.key.short(), |state, _| state.builders.contains_key(image.key.as_str())).await;
         if !there {
             return Err(not_found(format!("the builder of {}", image.name)));
         }
@@ -189,7 +193,7 @@ impl Compute for Reached {
     }
 
     async fn room_for(&self, _: &Launch, _: u32) -> Result<(), Error> {
-        self.wire().await;
+        self.wire("room").await;
         self.room()
     }
 
@@ -237,7 +241,7 @@ impl Compute for Reached {
             });
             there.map(|server| Instance { state: server.state(now), ..server.instance.clone() }).collect()
         };
-        Ok(self.look(look).await)
+        Ok(self.look(&format!("instances {fleet}"), look).await)
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<(), Error> {
@@ -265,10 +269,9 @@ impl Compute for Reached {
 
     async fn ended(&self, running: &[InstanceId], patience: Duration) -> Result<(), Error> {
         let until = clock::elapsed() + patience;
-        let mut changed = self.ground().changed.subscribe();
         loop {
             self.0.alive().await;
-            changed.borrow_and_update();
+            let changed = self.ground().changed.notified();
             let now = clock::elapsed();
             let end = {
                 let state = self.ground().state();
@@ -285,7 +288,7 @@ impl Compute for Reached {
             }
             tokio::select! {
                 biased;
-                _ = changed.changed() => {}
+                () = changed => {}
                 () = tokio::time::sleep(next - now) => {}
             }
         }

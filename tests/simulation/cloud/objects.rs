@@ -26,20 +26,20 @@ impl Objects for Reached {
     }
 
     async fn get(&self, key: &str, to: &Path) -> Result<(), Error> {
-        let found = self.look(|state, _| state.objects.get(key).cloned()).await;
+        let found = self.look(key, |state, _| state.objects.get(key).cloned()).await;
         let (_, bytes) = found.ok_or_else(|| Error::NotFound(key.to_owned()))?;
         std::fs::write(to, bytes).map_err(failed)
     }
 
     async fn digest(&self, key: &str) -> Result<Option<Digest>, Error> {
-        Ok(self.look(|state, _| state.objects.get(key).map(|(digest, _)| digest.clone())).await)
+        Ok(self.look(key, |state, _| state.objects.get(key).map(|(digest, _)| digest.clone())).await)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let keys = |state: &State, _| {
             state.objects.keys().filter(|key| key.starts_with(prefix)).cloned().collect::<Vec<_>>()
         };
-        Ok(self.look(keys).await)
+        Ok(self.look(prefix, keys).await)
     }
 
     fn location(&self, key: &str) -> String {
@@ -64,7 +64,7 @@ impl Inventory for Reached {
             });
             servers.chain(builders).collect::<Vec<_>>()
         };
-        Ok(self.look(things).await)
+        Ok(self.look("things", things).await)
     }
 
     async fn end(&self, thing: &Thing) -> Result<(), Error> {
