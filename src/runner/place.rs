@@ -17,12 +17,17 @@ use rustix::net::SocketFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::process::Process;
 use super::protocol::SOCKET;
 use crate::ipc;
 use crate::wake;
 
 /// The lock that the runner of a data directory holds.
 const LOCK: &str = "runner.lock";
+
+/// The commands that are a runner and its guard.
+pub(super) const RUNNER: &str = "runner";
+pub(super) const GUARD: &str = "guard";
 
 /// The lock of whoever holds the data directory (`serve`, `run`, `demo`).
 const HOLDER: &str = "lock";
@@ -109,22 +114,35 @@ pub fn is_held(data: &Path) -> bool {
     })
 }
 
-/// Waits until the runner of `data` has ended, its process too; `false` when that takes longer than
-/// `patience`.
+/// Waits until the runner of `data` has ended, its process and its guard's too; `false` when that takes
+/// longer than `patience`.
 pub async fn left(data: &Path, patience: Duration) -> bool {
-    let Some(process) = process(data) else { return true };
-    let ended = async { wake::readable(process)?.readable().await.map(drop) };
+    let Some(runner) = last_runner(data) else { return true };
+    // Asked while the runner is there: afterwards nobody knows.
+    let guard = Process::read(runner).and_then(|process| process.parent);
+    let guard = guard.and_then(|guard| open(guard, GUARD, data));
+    let processes = open(runner, RUNNER, data).into_iter().chain(guard);
+    let ended = async {
+        for process in processes {
+            drop(wake::readable(process)?.readable().await?);
+        }
+        io::Result::Ok(())
+    };
     tokio::time::timeout(patience, ended).await.is_ok()
 }
 
-/// The process that took the place last, if it is still there.
-fn process(data: &Path) -> Option<OwnedFd> {
-    let pid: i32 = fs::read_to_string(data.join(LOCK)).ok()?.trim().parse().ok()?;
-    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-    // Its number may belong to somebody else by now.
+/// The number of the process that took the place last.
+fn last_runner(data: &Path) -> Option<Pid> {
+    Pid::from_raw(fs::read_to_string(data.join(LOCK)).ok()?.trim().parse().ok()?)
+}
+
+/// The process that has this number, if it is `windlass COMMAND --data DATA` and not somebody else by now.
+fn open(pid: Pid, command: &str, data: &Path) -> Option<OwnedFd> {
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = words.split(|byte| *byte == 0).skip(1);
     let ours = data.as_os_str().as_encoded_bytes();
-    words.split(|byte| *byte == 0).any(|word| word == ours).then_some(process)
+    (words.next() == Some(command.as_bytes()) && words.any(|word| word == ours)).then_some(process)
 }
 
 #[cfg(test)]
