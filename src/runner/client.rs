@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::place::GUARD;
 use super::protocol::{Answer, Ask, Hello, NO_REQUEST, Request, Response, SOCKET};
 use super::watchdog::{self, PATIENCE};
 use super::{Error, Exit, Runner, StartStep};
@@ -150,19 +151,24 @@ impl Inner {
                 return Err(self.unreachable("it ends as soon as it was started"));
             }
             tries += 1;
-            self.start().await?;
+            // What ended before it was ready may have been killed: another one can tell.
+            if let Begun::Ended(why) = self.start().await?
+                && tries == TRIES
+            {
+                return Err(self.unreachable(&format!("it could not start: {why}")));
+            }
         }
     }
 
     /// Starts a runner and waits until it, or another that was faster, can be reached. It survives
     /// this process: it makes a session of its own.
-    async fn start(&self) -> Result<(), Error> {
+    async fn start(&self) -> Result<Begun, Error> {
         let failed = |error: io::Error| self.unreachable(&format!("it could not be started: {error}"));
         let data = std::path::absolute(&self.data).map_err(failed)?;
         let log =
             OpenOptions::new().create(true).append(true).mode(0o600).open(data.join(LOG)).map_err(failed)?;
         let mut child = tokio::process::Command::new(&self.program)
-            .arg("guard")
+            .arg(GUARD)
             .arg("--data")
             .arg(&data)
             .env_clear()
@@ -188,14 +194,21 @@ impl Inner {
             said.map_err(failed)?;
         }
         match line.trim_end() == READY {
-            true => Ok(()),
-            false => Err(self.unreachable(&format!("it could not start: {}", last_line(&data.join(LOG))))),
+            true => Ok(Begun::Ready),
+            false => Ok(Begun::Ended(last_line(&data.join(LOG)))),
         }
     }
 
     fn unreachable(&self, what: &str) -> Error {
         Error::Unreachable(format!("{what}; see {}", self.data.join(LOG).display()))
     }
+}
+
+/// What came of starting a runner.
+enum Begun {
+    Ready,
+    /// It ended before; this is what it said last.
+    Ended(String),
 }
 
 /// What a runner said last.

@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::family::Family;
+use super::place::RUNNER;
 use super::process::Process;
 use crate::wake;
 
@@ -75,7 +76,7 @@ pub fn guard(program: &Path, data: &Path) -> io::Result<ExitStatus> {
     runtime.block_on(async {
         let mut told = Told::new()?;
         let mut runner = Command::new(program)
-            .arg("runner")
+            .arg(RUNNER)
             .arg("--data")
             .arg(data)
             .env(GUARD, std::process::id().to_string())

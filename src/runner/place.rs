@@ -17,12 +17,17 @@ use rustix::net::SocketFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::process::Process;
 use super::protocol::SOCKET;
 use crate::ipc;
 use crate::wake;
 
 /// The lock that the runner of a data directory holds.
 const LOCK: &str = "runner.lock";
+
+/// The commands that are a runner and its guard.
+pub(super) const RUNNER: &str = "runner";
+pub(super) const GUARD: &str = "guard";
 
 /// The lock of whoever holds the data directory (`serve`, `run`, `demo`).
 const HOLDER: &str = "lock";
@@ -114,24 +119,36 @@ pub fn records(data: &Path) -> PathBuf {
     own_directory(data).join("journal")
 }
 
-/// Waits until the runner of `data` has ended, its process too; `false` when that takes longer than
-/// `patience`.
+/// Waits until the runner of `data` has ended, its process and its guard's too; `false` when that takes
+/// longer than `patience`.
 pub async fn left(data: &Path, patience: Duration) -> bool {
-    let Some((_, process)) = process(data) else { return true };
-    let ended = async { wake::readable(process)?.readable().await.map(drop) };
+    let Some((pid, runner)) = process(data) else { return true };
+    // Asked while the runner is there: afterwards nobody knows.
+    let guard = Process::read(pid).and_then(|process| process.parent);
+    let guard = guard.and_then(|guard| open(guard, GUARD, data));
+    let ended = async {
+        for process in std::iter::once(runner).chain(guard) {
+            drop(wake::readable(process)?.readable().await?);
+        }
+        io::Result::Ok(())
+    };
     tokio::time::timeout(patience, ended).await.is_ok()
 }
 
 /// The process that took the place last, if it is still there.
 pub fn process(data: &Path) -> Option<(Pid, OwnedFd)> {
-    let data = std::path::absolute(data).ok()?;
     let pid = Pid::from_raw(fs::read_to_string(data.join(LOCK)).ok()?.trim().parse().ok()?)?;
+    Some((pid, open(pid, RUNNER, data)?))
+}
+
+/// The process that has this number, if it is `windlass COMMAND --data DATA` and not somebody else by now.
+fn open(pid: Pid, command: &str, data: &Path) -> Option<OwnedFd> {
+    let data = std::path::absolute(data).ok()?;
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    // Its number may belong to somebody else by now.
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let ours = ["runner".as_bytes(), data.as_os_str().as_encoded_bytes()];
-    let has = |wanted: &[u8]| words.split(|byte| *byte == 0).any(|word| word == wanted);
-    ours.into_iter().all(has).then_some((pid, process))
+    let mut words = words.split(|byte| *byte == 0).skip(1);
+    let ours = data.as_os_str().as_encoded_bytes();
+    (words.next() == Some(command.as_bytes()) && words.any(|word| word == ours)).then_some(process)
 }
 
 #[cfg(test)]

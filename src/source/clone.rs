@@ -102,14 +102,16 @@ fn fill(cache: &Cache, plan: &Plan, directory: &Path) -> Result<(), Error> {
     finish().map_err(unreadable)
 }
 
-/// Links or copies everything below `from`, except the `info` that speaks of the cache itself.
+/// Links or copies everything below `from`, except the `info` that speaks of the cache itself, and what
+/// a git leaves there only while it fetches: that is no object, and may be gone before it is linked.
 fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     for entry in walkdir::WalkDir::new(from).min_depth(1) {
         let entry = entry?;
         let Ok(inner) = entry.path().strip_prefix(from) else { continue };
         // A name that starts like that is a pack that is being fetched right now.
         let unfinished = entry.file_name().to_string_lossy().starts_with("tmp_");
-        if inner.starts_with("info") || unfinished {
+        let passing = inner.extension().is_some_and(|ending| ending == "keep" || ending == "lock");
+        if inner.starts_with("info") || unfinished || passing {
             continue;
         }
         let target = to.join(inner);

@@ -239,6 +239,21 @@ async fn a_clone_stands_on_its_own() {
     assert_eq!(std::fs::metadata(&clone).unwrap().mode() & 0o777, 0o755);
 }
 
+/// A git that fetches leaves files beside the objects for a moment. They may be gone before they are linked.
+#[tokio::test]
+async fn a_clone_takes_nothing_of_a_fetch_that_is_under_way() {
+    let (repo, data) = (Repo::new(), Data::new());
+    let commit = data.resolve(&repo, Want::Head).await;
+    let passing = ["pack-1.keep", "pack-2.lock", "tmp_pack_3"];
+    for name in passing {
+        std::fs::write(data.cache(&repo).join("objects/pack").join(name), "").unwrap();
+    }
+    let clone = data.clone(&repo, &commit, "clone").await;
+    for name in passing {
+        assert!(!clone.join(".git/objects/pack").join(name).exists(), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_clone_takes_an_odd_branch_or_none_and_no_full_directory() {
     let (repo, data) = (Repo::new(), Data::new());

@@ -260,6 +260,10 @@ fn add_line(path: &Path, line: &str) -> std::io::Result<u64> {
     let line = line.replace(char::is_control, " ");
     let mut writer = log::Writer::open(path, [] as [&str; 0])?;
     if !log::ends_with_line(path, &line)? {
+        // The last line of a step may lack its end.
+        if writer.length() > 0 && !log::ends_with_line(path, "")? {
+            writer.line("")?;
+        }
         writer.line(&line)?;
     }
     Ok(writer.length())
@@ -350,5 +354,24 @@ impl Step {
         self.journal.record(vec![event], Vec::new()).await?;
         self.notes.insert(key.to_owned(), value);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_added_once_and_to_no_other_line() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, said) in [("cut", "it broke off"), ("whole", "it broke off\n"), ("silent", "")] {
+            let log = directory.path().join(name);
+            std::fs::write(&log, said).unwrap();
+            for _ in 0..2 {
+                add_line(&log, "3 tests failed").unwrap();
+            }
+            let before = said.lines().map(|line| format!("{line}\n")).collect::<String>();
+            assert_eq!(std::fs::read_to_string(log).unwrap(), before + "3 tests failed\n");
+        }
     }
 }

@@ -4,7 +4,7 @@
 use crate::checks::{Killed, all_is_well};
 use crate::ground::{Ground, RETRY};
 use crate::kills;
-use crate::support::{Process, kill, until};
+use crate::support::{Process, kill, stage, until};
 
 /// Leaves processes behind in every way there is: in a session of their own, orphaned, without their
 /// environment, without the step's output.
@@ -35,6 +35,30 @@ fn until_gone(ground: &Ground, lost: &[Process]) {
         let there = ground.world.processes();
         (!there.iter().any(|process| lost.contains(process))).then_some(())
     });
+}
+
+/// Whatever a step left, and however that went away: it is gone when its runner is.
+#[test]
+fn nothing_hides_when_the_runner_dies() {
+    let mut ground = Ground::new("nothing hides when the runner dies", RETRY);
+    ground.stray(STRAY);
+    ground.serve();
+    ground.send();
+    let lost = until("a step leaves its processes", || {
+        let there = ground.of_steps();
+        let hidden = |name: &str| there.iter().any(|p| p.words.iter().any(|word| word.ends_with(name)));
+        let all =
+            ["stray-session", "stray-orphan", "stray-bare", "stray-gone"].iter().all(|name| hidden(name));
+        all.then_some(there)
+    });
+    assert_eq!(ground.kill("runner"), 1);
+    until_gone(&ground, &lost);
+    ground.settle();
+    let right = ground.world.show("counting/1");
+    let right = stage(&right, "right");
+    assert_eq!((&right["status"], &right["attempts"]), (&"succeeded".into(), &2.into()), "{right:#}");
+    all_is_well(&mut ground, Killed::Runner);
+    ground.leave();
 }
 
 #[test]
