@@ -10,7 +10,9 @@ use crate::http::client;
 use crate::journal;
 use crate::pipeline::Problems;
 use crate::pipeline::problem::Style;
+use crate::run::command::Refusal;
 use crate::source;
+use crate::space::Trouble;
 use crate::store;
 
 /// Whose fault it is, which decides the exit code.
@@ -45,8 +47,18 @@ impl Error {
         Self::new(Kind::Input, message)
     }
 
+    /// Where the disk is what failed, what to do about it is said besides.
     pub fn world(message: impl ToString) -> Self {
-        Self::new(Kind::World, message)
+        let error = Self::new(Kind::World, message);
+        match Trouble::told_by(&error.message) {
+            Some(Trouble::Full) if !error.message.contains("free some") => {
+                error.hint("free some space and try again; df -h says which disk is full")
+            }
+            Some(Trouble::ReadOnly) if !error.message.contains("--data") => {
+                error.hint("mount it to be written, or name another directory with --data")
+            }
+            _ => error,
+        }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -106,6 +118,8 @@ impl From<engine::Error> for Error {
         use engine::Error as Engine;
         match error {
             Engine::Journal(error) => error.into(),
+            // Not because of what was asked.
+            Engine::Refused(Refusal::Unwritable(_)) => Self::world(error),
             Engine::Settings(_)
             | Engine::Refused(_)
             | Engine::NoFleet(_)

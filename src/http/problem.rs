@@ -128,6 +128,12 @@ impl From<engine::Error> for Problem {
             Error::Refused(Refusal::NotAllowed { .. }) => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", "Not by you", error)
             }
+            Error::Refused(Refusal::Unwritable(_)) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "unwritable",
+                "The journal cannot be written",
+                error,
+            ),
             Error::Refused(_) | Error::Held { .. } | Error::NotNow(_) => {
                 Self::new(StatusCode::CONFLICT, "refused", "That is not allowed as things are", error)
             }
