@@ -107,7 +107,10 @@ fn a_damaged_event_is_named_and_other_runs_are_not_dragged_along() {
     world.run(&[]).ended().with(0);
     let db = world.data.join("windlass.db");
     ended(&world, &["balancer", "runner"]);
-    sql(&db, "UPDATE events SET payload = substr(payload, 1, 30) WHERE stream = 'run:shop/1' AND sequence = 4");
+    sql(
+        &db,
+        "UPDATE events SET payload = substr(payload, 1, 30) WHERE stream = 'run:shop/1' AND sequence = 4",
+    );
     world.windlass(&["show", "shop/1"]).with(3).says(&["is damaged", "event 4 of run:shop/1", "check-data"]);
     world.windlass(&["show", "shop/2"]).with(0);
     sql(&db, "UPDATE events SET format = 99 WHERE stream = 'run:shop/2' AND sequence = 4");

@@ -204,7 +204,14 @@ fn look(state: &RunState) {
             rules: Rules::default(),
         };
         let places: BTreeMap<_, _> = state.gates.keys().map(|name| (name.clone(), place(asks))).collect();
-        let facts = Facts { now: state.updated_at, free_slots: 2, slots: 2, places: &places };
+        let facts = Facts {
+            now: state.updated_at,
+            lasted: &BTreeMap::new(),
+            free_slots: 2,
+            slots: 2,
+            wanting: None,
+            places: &places,
+        };
         let decision = decide(state, &facts);
         let mut next = state.clone();
         for event in &decision.events {

@@ -83,7 +83,7 @@ pub fn journal(data: &[u8]) {
         assert!(!found.ended.contains_key(&abandoned.step), "{} ended and did not", abandoned.step);
     }
     // What a new runner writes down of it is what it goes by, and what the next one finds.
-    Journal::create(&path, "b0".to_owned(), &mut found.ended).unwrap();
+    Journal::create(&path, "b0".to_owned(), None, &mut found.ended).unwrap();
     let again = journal::read(&path, "b0").expect("what was written can be read");
     assert_eq!(again.ended, found.ended);
     assert!(again.abandoned.is_empty());
