@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use crate::ids::{EnvironmentName, FleetId, ImageId, PipelineName, RunId, StreamId};
 use crate::run::decide::Waits;
 use crate::run::environment::EnvironmentState;
-use crate::run::event::{EnvironmentEvent, FleetEvent, RunEvent};
+use crate::run::event::{EnvironmentEvent, FleetEvent, Origin, RunEvent};
 use crate::run::fleet::{FleetState, Quarantine};
 use crate::run::fold::Illegal;
+use crate::run::outline::Outline;
 use crate::run::state::RunState;
 use crate::run::view;
 use crate::store::{self, Append, Event, FleetRow, Row, RunRow, Store};
@@ -26,12 +27,21 @@ pub enum Error {
 
 /// Loads a run's journal and folds it.
 pub async fn load_run(store: &dyn Store, run: &RunId) -> Result<RunState, Error> {
+    load_run_by(store, run, Outline::of).await
+}
+
+/// The same, by an outline that may be known already.
+pub async fn load_run_by(
+    store: &dyn Store,
+    run: &RunId,
+    outline: impl FnOnce(&RunId, &Origin) -> Result<Outline, Illegal>,
+) -> Result<RunState, Error> {
     let recorded = store.read(&StreamId::Run(run.clone()), 0).await?;
     let events = recorded.iter().filter_map(|recorded| match &recorded.event {
         Event::Run(event) => Some((recorded.at, event)),
         Event::Fleet(_) | Event::Environment(_) => None,
     });
-    RunState::fold(events).map_err(|illegal| match illegal {
+    RunState::fold_by(events, outline).map_err(|illegal| match illegal {
         Illegal::NoBeginning if recorded.is_empty() => Error::NoRun(run.clone()),
         illegal => Error::Illegal { run: run.clone(), illegal },
     })

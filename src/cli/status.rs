@@ -6,7 +6,8 @@ use super::reach::{Reach, Where, reach};
 use super::text::{BOLD, DIM, GREEN, RED, YELLOW, clean};
 use super::{Error, Exit, text};
 use crate::app;
-use crate::engine::fleets::{self, FleetView};
+use crate::engine::fleets::{self, FleetView, Waiting};
+use crate::engine::known::Known;
 use crate::http::FleetList;
 use crate::space;
 
@@ -40,7 +41,10 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
                 let (clouds, _) = app::clouds(data)?;
                 let reach = fleets::Reach { store: store.as_ref(), clouds: clouds.as_ref(), settings: None };
                 let now = jiff::Timestamp::now();
-                FleetList { fleets: fleets::list(reach, now, |_| false, Vec::new()).await? }
+                FleetList {
+                    fleets: fleets::list(reach, &Known::default(), now, |_| false, Waiting::default())
+                        .await?,
+                }
             }
         },
     };

@@ -11,6 +11,7 @@ use crate::journal::{environment_append, fleet_append, load_environment, load_fl
 use crate::run::command::Refusal;
 use crate::run::environment::Lock;
 use crate::run::event::{Actor, EnvironmentEvent, FleetEvent, Origin, RunEvent, Trigger};
+use crate::run::lanes::Lanes;
 use crate::store::{self, RunFilter};
 
 /// The param of a rollback that keeps why it was asked for.
@@ -220,7 +221,16 @@ impl Engine {
         };
         let of_fleet = |origin: &Origin| matches!(&origin.trigger, Trigger::Rollback { environment, .. } if *environment == fleet.environment);
         for row in self.store().runs(&filter).await? {
-            // The first event says it: there is no need to fold thousands of runs.
+            // Of those that are driven it is known: there is no need to read thousands of journals.
+            let takes_back = |lanes: &Lanes| {
+                let standing = lanes.standing(row.run.number)?;
+                Some(standing.rollback && standing.places.contains_key(&fleet.environment))
+            };
+            match self.0.lanes.ask(&fleet.service, takes_back) {
+                Some(true) => return Ok(Some(row.run)),
+                Some(false) => continue,
+                None => {}
+            }
             let first = self.store().read(&StreamId::Run(row.run.clone()), 0).await?.into_iter().next();
             if let Some(store::Event::Run(RunEvent::Created { origin, .. })) = first.map(|first| first.event)
                 && of_fleet(&origin)

@@ -1,16 +1,17 @@
 //! The task that drives one run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::policy::{places, policy};
-use super::{Error, Handle, Request, Shared, room, slots::Slot};
+use super::{Error, Glance, Handle, Look, Request, Shared, lanes, room, slots::Slot};
 use crate::clock::{Ages, between};
 use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId, StageName, StreamId};
@@ -23,10 +24,11 @@ use crate::run::event::{Edit, Failure, Image, Outcome, RunEvent, Shipment};
 use crate::run::fleet::FleetState;
 use crate::run::ships;
 use crate::run::state::RunState;
-use crate::run::view::{self, RunView};
+use crate::run::view;
 use crate::stage::{Afterwards, Attempt, Entry, Journal, Work};
 
-/// While a run waits for a fleet it looks again so often, should nobody wake it.
+/// While a run waits for a fleet and nobody is before it, or while somebody follows it, it looks again so
+/// often, should nobody wake it. Whoever is behind another has nothing to look for.
 const SLOW_TICK: Duration = Duration::from_secs(5);
 
 /// Whoever wakes so much later than he wanted to was stopped (SIGSTOP, a debugger).
@@ -54,16 +56,19 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
         queued: BTreeSet::new(),
         looked: BTreeMap::new(),
         settings,
-        state,
         waits: Waits::default(),
         fleets: BTreeMap::new(),
         active: BTreeMap::new(),
         ages: Ages::default(),
+        granted: Vec::new(),
+        place: shared.lanes.join(&state.id),
+        told: true,
         surveys: BTreeSet::new(),
         entries_in,
         ends_in,
         revision,
         inbox: Inbox { requests, looks, entries, ends, written },
+        state,
         shared,
     };
     // Before anything of it starts, so that those that are driven with it see it.
@@ -90,6 +95,12 @@ pub(super) struct Driver {
     pub(super) active: BTreeMap<usize, Active>,
     /// How long attempts and the pauses before them have lasted: by stage, attempt, and whether it is that.
     pub(super) ages: Ages<(usize, u32, bool)>,
+    /// Slots that came to the run and that no attempt has taken yet.
+    pub(super) granted: Vec<Slot>,
+    /// Among the runs of the pipeline.
+    place: lanes::Place,
+    /// What the last turn came to is news to whoever follows the run.
+    pub(super) told: bool,
     /// Gates that are being surveyed.
     pub(super) surveys: BTreeSet<EnvironmentName>,
     pub(super) entries_in: mpsc::UnboundedSender<Entry>,
@@ -100,7 +111,7 @@ pub(super) struct Driver {
 
 pub(super) struct Inbox {
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
-    pub(super) looks: mpsc::UnboundedReceiver<oneshot::Sender<RunView>>,
+    pub(super) looks: mpsc::UnboundedReceiver<Look>,
     entries: mpsc::UnboundedReceiver<Entry>,
     ends: mpsc::UnboundedReceiver<End>,
     written: Arc<Notify>,
@@ -140,9 +151,10 @@ impl Driver {
         for active in self.active.values() {
             active.task.abort();
         }
+        // Before anybody else may drive it, who takes the same place.
+        self.shared.lanes.remove(&self.run);
         self.shared.runs().remove(&self.run);
         self.shared.has_changed();
-        self.shared.lanes.remove(&self.run);
         if let Some(error) = stuck {
             self.shared.is_stuck(&self.run, &error);
         }
@@ -152,37 +164,40 @@ impl Driver {
         self.load_fleets().await?;
         let mut input = Input::default();
         let shared = self.shared.clone();
-        let lane = shared.lanes.changed(&self.run.pipeline);
+        let mut queue: Option<Queue> = None;
+        let mut looks: Vec<Look> = Vec::new();
         loop {
             // Before looking, so that nothing that happens meanwhile is missed.
-            let freed = shared.parts.slots.freed();
-            let moved = lane.notified();
-            tokio::pin!(freed, moved);
-            freed.as_mut().enable();
-            moved.as_mut().enable();
-
+            self.place.catch_up();
             self.renew_settings();
             if let Err(error) = self.look_again().await {
                 // The run stands at a gate, and looks again soon.
                 tracing::error!(run = %self.run, %error, "what runs behind a gate cannot be read");
             }
             let decision = self.turn(&mut input).await?;
-            self.revision.send_modify(|revision| *revision += 1);
-            shared.has_changed();
+            looks.drain(..).for_each(|look| self.answer(look));
+            if std::mem::take(&mut self.told) {
+                self.revision.send_modify(|revision| *revision += 1);
+                shared.has_changed();
+            }
             if self.state.ending.is_some() {
                 return Ok(());
             }
 
+            match decision.slots_wanted {
+                0 => queue = None,
+                _ => drop(queue.get_or_insert_with(|| Box::pin(shared.parts.slots.queue()))),
+            }
             let wake_at = self.next_look(&decision);
-            let for_slot = decision.slots_wanted > 0;
             let at_gate = self.state.gates.values().any(|gate| gate.undecided().is_some());
             let for_fleet = at_gate || self.places.values().any(|place| place.held.is_some());
-            // A newer run may take the place of one of which nothing has started.
-            let for_others = for_fleet || !self.state.has_started();
+            let leads =
+                for_fleet && shared.lanes.ask(&self.run.pipeline, |lanes| lanes.leads(self.run.number));
             let tick_at = Instant::now() + SLOW_TICK;
             // A look changes nothing, and tells nobody that something did: whoever follows the run
             // looks after each change, and would cause the next one.
             loop {
+                let followed = self.revision.receiver_count() > 1;
                 tokio::select! {
                 // Looks come last: whoever looks again and again keeps nothing from happening.
                 biased;
@@ -191,10 +206,19 @@ impl Driver {
                 end = self.inbox.ends.recv() => input.ends.extend(end),
                 () = self.inbox.written.notified() => self.catch_up().await,
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
-                () = &mut freed, if for_slot => {}
-                () = &mut moved, if for_others => {}
-                () = tokio::time::sleep_until(tick_at), if for_fleet => {}
+                slot = turn_of(&mut queue) => {
+                    self.granted.push(slot);
+                    queue = None;
+                }
+                () = self.place.called(for_fleet && followed) => {}
+                () = tokio::time::sleep_until(tick_at), if for_fleet && (followed || leads) => {}
                 Some(look) = self.inbox.looks.recv() => {
+                    // What it waits for is found out when somebody asks: of ten thousand that wait for
+                    // one fleet, most have nothing else to wake up for.
+                    if for_fleet && (self.place.is_behind() || Instant::now() >= tick_at) {
+                        looks.push(look);
+                        break;
+                    }
                     self.answer(look);
                     continue;
                 }
@@ -244,6 +268,7 @@ impl Driver {
                 place.has_fleet = true;
             }
         }
+        self.policy = policy(&settings);
         self.settings = settings;
     }
 
@@ -401,10 +426,26 @@ impl Driver {
     }
 
     /// Shows the run to whoever looks. Drawn only when somebody does: it takes in every stage.
-    pub(super) fn answer(&self, look: oneshot::Sender<RunView>) {
-        let mut view = view::view(&self.state, &self.waits);
-        view.apply_policy(&self.policy);
-        let _ = look.send(view);
+    pub(super) fn answer(&self, look: Look) {
+        match look {
+            Look::Whole(look) => {
+                let mut view = view::view(&self.state, &self.waits);
+                view.apply_policy(&self.policy);
+                let _ = look.send(view);
+            }
+            Look::Glance(look) => drop(look.send(Glance::of(&self.state, &self.waits))),
+        }
+    }
+}
+
+/// A place in the queue for a slot.
+type Queue = Pin<Box<dyn Future<Output = Slot> + Send>>;
+
+/// Returns with a slot when it is the run's turn; never for one that is not in the queue.
+async fn turn_of(queue: &mut Option<Queue>) -> Slot {
+    match queue {
+        Some(queue) => queue.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -422,10 +463,10 @@ fn baked(state: &RunState, i: usize) -> Option<Image> {
 /// The ancestor of stage `i` that deployed to its environment.
 fn deployed(state: &RunState, i: usize) -> Option<StageName> {
     let environment = state.pipeline.stages[i].environment.as_ref()?;
-    let mut ancestors = state.graph.ancestors(i).iter().map(|a| &state.pipeline.stages[a]);
-    let deploy = ancestors.find(|stage| {
-        matches!(stage.kind, Kind::Deploy) && stage.environment.as_ref() == Some(environment)
-    })?;
+    let ancestors = state.graph.ancestors(i);
+    let there = state.gates.get(environment)?.stages.iter().filter(|stage| ancestors.contains(**stage));
+    let mut there = there.map(|stage| &state.pipeline.stages[*stage]);
+    let deploy = there.find(|stage| matches!(stage.kind, Kind::Deploy))?;
     Some(deploy.name.clone())
 }
 
@@ -434,7 +475,6 @@ fn work(shared: &Shared, state: &RunState, settings: &Arc<Settings>, i: usize) -
     let image = state.ancestor_image(i);
     let recorded = state.stages[i].attempts.last().map(|attempt| attempt.steps.clone()).unwrap_or_default();
     let inputs = state.stages[i].attempts.last().map(|attempt| attempt.inputs.clone()).unwrap_or_default();
-    let ancestors = state.graph.ancestors(i);
     Work {
         id: state.attempt_id(i, state.attempt_number(i)),
         created_at: state.created_at,
@@ -450,7 +490,7 @@ fn work(shared: &Shared, state: &RunState, settings: &Arc<Settings>, i: usize) -
         outdated: state.outdated_ancestor(i).map(|a| state.pipeline.stages[a].name.clone()),
         certified: image.as_ref().is_some_and(|image| state.is_certified(i, &image.id)),
         image,
-        checked_out: ancestors.iter().any(|a| matches!(state.pipeline.stages[a].kind, Kind::Checkout)),
+        checked_out: state.is_checked_out(i),
         recorded,
         afterwards: match shared.kept.load(std::sync::atomic::Ordering::Acquire) {
             true => Afterwards::Kept,

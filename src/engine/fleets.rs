@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::known::Known;
 use super::policy::frozen;
 use super::{Error, keeper};
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud, Clouds, InstanceState, Role, Setup, TargetState};
 use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, PipelineName, RunId};
-use crate::journal::{fleet_append, load_environment, load_fleet, load_run};
+use crate::journal::{fleet_append, load_fleet, load_run};
 use crate::run::environment::Lock;
 use crate::run::event::{Actor, FleetEvent, RolloutEnd};
 use crate::run::fleet::{Deployed, FleetState, Quarantine};
@@ -97,12 +98,40 @@ pub struct QuarantineView {
     pub at: Timestamp,
 }
 
-/// A run that waits for an environment.
-#[derive(Debug, Clone)]
+/// So many of those that wait for one fleet are named; of the others there is the number.
+const NAMED: u64 = 100;
+
+/// Runs that wait for fleets: the first of each, and how many there are.
+#[derive(Debug, Default)]
 pub struct Waiting {
-    pub run: RunId,
-    pub environment: EnvironmentName,
-    pub reason: String,
+    said: BTreeMap<FleetId, Vec<String>>,
+    count: BTreeMap<FleetId, u64>,
+}
+
+impl Waiting {
+    /// Counts one more. Answers whether it is one of those that are named.
+    pub fn count(&mut self, fleet: &FleetId) -> bool {
+        let count = self.count.entry(fleet.clone()).or_default();
+        *count += 1;
+        *count <= NAMED
+    }
+
+    /// Says who waits, and why.
+    pub fn say(&mut self, fleet: FleetId, said: String) {
+        self.said.entry(fleet).or_default().push(said);
+    }
+
+    /// Each fleet with what there is to say of it.
+    fn all(self) -> impl Iterator<Item = (FleetId, Vec<String>)> {
+        let Self { said, count } = self;
+        said.into_iter().map(move |(fleet, mut said)| {
+            let others = count.get(&fleet).copied().unwrap_or(0).saturating_sub(NAMED);
+            if others > 0 {
+                said.push(format!("and {others} more"));
+            }
+            (fleet, said)
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -164,16 +193,17 @@ impl Reach<'_> {
 /// those that are driven wait for.
 pub async fn list(
     reach: Reach<'_>,
+    known: &Known,
     now: Timestamp,
     driven: impl Fn(&RunId) -> bool,
-    mut waiting: Vec<Waiting>,
+    mut waiting: Waiting,
 ) -> Result<Vec<FleetView>, Error> {
     let store = reach.store;
     let mut views = Vec::new();
     let rows = store.fleets().await?;
     let mut states = Vec::with_capacity(rows.len());
     for row in &rows {
-        states.push(load_fleet(store, &row.fleet).await?);
+        states.push(known.fleet(store, &row.fleet).await?);
     }
     let quarantined = |service: &PipelineName| {
         let of_service = rows.iter().zip(&states).filter(|(row, _)| row.fleet.service == *service);
@@ -201,7 +231,7 @@ pub async fn list(
         if untouched && instances.is_empty() && state.lock.is_none() && unseen.is_none() {
             continue;
         }
-        let around = load_environment(store, &row.fleet.environment).await?;
+        let around = known.environment(store, &row.fleet.environment).await?;
         let quarantined = quarantined(&row.fleet.service);
         let previous = state.previous(|image| quarantined.contains_key(image));
         let name = current.map(|current| current.image.name.clone());
@@ -231,22 +261,21 @@ pub async fn list(
             trouble: unseen.or(stranded).or_else(|| keeper::put_off(&state.keeping)),
             lock: state.lock.as_ref().map(LockView::new),
             environment_lock: around.lock.as_ref().map(LockView::new),
-            frozen: calendars.frozen(store, &row.fleet, current, now).await,
+            frozen: calendars.frozen(&reach, &row.fleet, current, now).await,
             previous: previous.map(|previous| previous.image.name.clone()),
             quarantined: quarantined.into_values().collect(),
             service: row.fleet.service.clone(),
             environment: row.fleet.environment.clone(),
         });
     }
-    waiting.extend(interrupted(store, driven).await?);
-    for wait in waiting {
-        let said = format!("{}: {}", wait.run, wait.reason);
+    interrupted(store, driven, &mut waiting).await?;
+    for (fleet, said) in waiting.all() {
         // A fleet that is not there yet has no place of its own.
-        let of_service = |view: &&mut FleetView| view.service == wait.run.pipeline;
-        let meant = |view: &FleetView| view.environment == wait.environment;
-        let there = views.iter().any(|view| view.service == wait.run.pipeline && meant(view));
+        let of_service = |view: &&mut FleetView| view.service == fleet.service;
+        let meant = |view: &FleetView| view.environment == fleet.environment;
+        let there = views.iter().any(|view| view.service == fleet.service && meant(view));
         for view in views.iter_mut().filter(of_service).filter(|view| !there || meant(view)) {
-            view.waiting.push(said.clone());
+            view.waiting.extend(said.iter().cloned());
         }
     }
     Ok(views)
@@ -273,9 +302,12 @@ fn stranded(fleet: &FleetId, state: &FleetState, instances: &[InstanceView]) -> 
 const INTERRUPTED_LIMIT: u32 = 1000;
 
 /// What the runs waited for that nobody drives any more.
-async fn interrupted(store: &dyn Store, driven: impl Fn(&RunId) -> bool) -> Result<Vec<Waiting>, Error> {
+async fn interrupted(
+    store: &dyn Store,
+    driven: impl Fn(&RunId) -> bool,
+    waiting: &mut Waiting,
+) -> Result<(), Error> {
     let filter = RunFilter { unfinished: true, limit: Some(INTERRUPTED_LIMIT), ..RunFilter::default() };
-    let mut waiting = Vec::new();
     for row in store.runs(&filter).await? {
         if row.waiting_for.is_none() || driven(&row.run) {
             continue;
@@ -283,12 +315,16 @@ async fn interrupted(store: &dyn Store, driven: impl Fn(&RunId) -> bool) -> Resu
         let state = load_run(store, &row.run).await?;
         for (environment, gate) in &state.gates {
             if gate.undecided().is_some() || (gate.promoted.is_some() && gate.hold == Hold::NotYet) {
-                let reason = format!("interrupted while it waited: windlass resume {}", row.run);
-                waiting.push(Waiting { run: row.run.clone(), environment: environment.clone(), reason });
+                let fleet = FleetId::new(row.run.pipeline.clone(), environment.clone());
+                let run = &row.run;
+                if waiting.count(&fleet) {
+                    let why = format!("{run}: interrupted while it waited: windlass resume {run}");
+                    waiting.say(fleet, why);
+                }
             }
         }
     }
-    Ok(waiting)
+    Ok(())
 }
 
 /// The settings that fleets were deployed under, each read once.
@@ -305,12 +341,16 @@ impl Calendars {
 
     async fn frozen(
         &mut self,
-        store: &dyn Store,
+        reach: &Reach<'_>,
         fleet: &FleetId,
         current: Option<&Deployed>,
         now: Timestamp,
     ) -> Option<FrozenView> {
-        let settings = self.settings(store, &current?.run).await?;
+        let current = current?;
+        let settings = match &reach.settings {
+            Some(settings) => settings,
+            None => self.settings(reach.store, &current.run).await?,
+        };
         let frozen = frozen(settings, &fleet.environment, now)?;
         Some(FrozenView { until: frozen.until, reason: frozen.reason })
     }

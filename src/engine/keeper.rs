@@ -23,7 +23,7 @@ use crate::clock::{Ages, between};
 use crate::cloud::{Cloud, Instance, InstanceState};
 use crate::config::{self, Settings};
 use crate::ids::{FleetId, InstanceId, Key};
-use crate::journal::{fleet_append, load_fleet};
+use crate::journal::fleet_append;
 use crate::rollout::{self, Kept, Move, Observed, Operation, Traffic};
 use crate::run::event::FleetEvent;
 use crate::run::fleet::{Deployed, FleetState};
@@ -63,7 +63,7 @@ impl Engine {
 }
 
 async fn keep_all(shared: Arc<Shared>, settings: Arc<Settings>) {
-    let mut written = shared.fleets.subscribe();
+    let mut written = shared.written.any();
     let mut tasks: BTreeMap<FleetId, AbortOnDropHandle<()>> = BTreeMap::new();
     let mut pause = PAUSE.0;
     loop {
@@ -152,7 +152,7 @@ impl One {
     }
 
     async fn keep(mut self) {
-        let mut written = self.shared.fleets.subscribe();
+        let mut written = self.shared.written.of(&self.fleet);
         let mut pause = PAUSE.0;
         loop {
             written.borrow_and_update();
@@ -309,8 +309,8 @@ impl One {
         self.shared.parts.clouds.open(&setup).map_err(Error::Cloud)
     }
 
-    async fn load(&self) -> Result<FleetState, Error> {
-        Ok(load_fleet(self.shared.parts.store.as_ref(), &self.fleet).await?)
+    async fn load(&self) -> Result<Arc<FleetState>, Error> {
+        Ok(self.shared.known.fleet(self.shared.parts.store.as_ref(), &self.fleet).await?)
     }
 
     async fn append(&self, state: &FleetState, now: Timestamp, event: FleetEvent) -> Result<(), Error> {

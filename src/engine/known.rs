@@ -9,7 +9,7 @@ use crate::run::fleet::{FleetState, Quarantine};
 use crate::store::{self, Event, Store};
 
 #[derive(Default)]
-pub(super) struct Known {
+pub struct Known {
     fleets: Mutex<HashMap<FleetId, Arc<FleetState>>>,
     environments: Mutex<HashMap<EnvironmentName, Arc<EnvironmentState>>>,
 }
@@ -17,24 +17,19 @@ pub(super) struct Known {
 impl Known {
     /// The fleet as its journal tells it now.
     pub async fn fleet(&self, store: &dyn Store, fleet: &FleetId) -> Result<Arc<FleetState>, store::Error> {
-        let known = lock(&self.fleets).get(fleet).cloned().unwrap_or_default();
-        let new = store.read(&StreamId::Fleet(fleet.clone()), known.sequence).await?;
-        if new.is_empty() {
-            return Ok(known);
-        }
-        let mut state = (*known).clone();
+        let sequence = lock(&self.fleets).get(fleet).map_or(0, |known| known.sequence);
+        let new = store.read(&StreamId::Fleet(fleet.clone()), sequence).await?;
+        let mut fleets = lock(&self.fleets);
+        let known = fleets.entry(fleet.clone()).or_default();
         for recorded in new {
-            if let Event::Fleet(event) = &recorded.event {
-                state.apply(recorded.at, event);
+            // Somebody else may have taken it in meanwhile.
+            if recorded.sequence == known.sequence + 1
+                && let Event::Fleet(event) = &recorded.event
+            {
+                Arc::make_mut(known).apply(recorded.at, event);
             }
         }
-        let state = Arc::new(state);
-        let mut fleets = lock(&self.fleets);
-        let kept = fleets.entry(fleet.clone()).or_default();
-        if kept.sequence < state.sequence {
-            *kept = state.clone();
-        }
-        Ok(state)
+        Ok(known.clone())
     }
 
     /// The environment as its journal tells it now.
@@ -43,24 +38,19 @@ impl Known {
         store: &dyn Store,
         environment: &EnvironmentName,
     ) -> Result<Arc<EnvironmentState>, store::Error> {
-        let known = lock(&self.environments).get(environment).cloned().unwrap_or_default();
-        let new = store.read(&StreamId::Environment(environment.clone()), known.sequence).await?;
-        if new.is_empty() {
-            return Ok(known);
-        }
-        let mut state = (*known).clone();
+        let sequence = lock(&self.environments).get(environment).map_or(0, |known| known.sequence);
+        let new = store.read(&StreamId::Environment(environment.clone()), sequence).await?;
+        let mut environments = lock(&self.environments);
+        let known = environments.entry(environment.clone()).or_default();
         for recorded in new {
-            if let Event::Environment(event) = &recorded.event {
-                state.apply(recorded.at, event);
+            // Somebody else may have taken it in meanwhile.
+            if recorded.sequence == known.sequence + 1
+                && let Event::Environment(event) = &recorded.event
+            {
+                Arc::make_mut(known).apply(recorded.at, event);
             }
         }
-        let state = Arc::new(state);
-        let mut environments = lock(&self.environments);
-        let kept = environments.entry(environment.clone()).or_default();
-        if kept.sequence < state.sequence {
-            *kept = state.clone();
-        }
-        Ok(state)
+        Ok(known.clone())
     }
 
     /// Every fleet of the service that has a journal.

@@ -4,7 +4,7 @@
 //! One task drives one run. It alone writes to the run's journal and to those of the fleets that the
 //! run holds. Starting a run, going on with it and resuming it are this one path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
@@ -16,14 +16,13 @@ use crate::clock::Clock;
 use crate::cloud::{self, Clouds};
 use crate::config::Settings;
 use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
-use crate::journal::{self, load_fleet, load_run};
+use crate::journal::{self, load_fleet, load_run, load_run_by};
 use crate::run::approval::Policy;
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::Waits;
 use crate::run::event::{Actor, Origin, Shipment};
-use crate::run::lanes::Lanes;
 use crate::run::state::RunState;
-use crate::run::view::{self, RunView};
+use crate::run::view::{self, RunView, Status};
 use crate::stage::Stage;
 use crate::store::{self, NewRun, Store};
 
@@ -33,9 +32,10 @@ mod drive;
 pub mod fleets;
 pub mod gc;
 mod keeper;
-mod known;
+pub mod known;
 mod lanes;
 mod observe;
+mod outlines;
 mod policy;
 mod room;
 mod slots;
@@ -43,6 +43,7 @@ mod take_up;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod written;
 
 pub use acts::Target;
 pub use keeper::Keeper;
@@ -112,6 +113,7 @@ struct Shared {
     /// Where the driven runs stand.
     lanes: lanes::Registry,
     known: known::Known,
+    outlines: outlines::Outlines,
     /// What every run is driven by; `None` where each has settings of its own.
     settings: RwLock<Option<Arc<Settings>>>,
     /// This process ought to drive every run there is.
@@ -122,8 +124,8 @@ struct Shared {
     again: Notify,
     /// Somebody keeps fleets alive here.
     kept: AtomicBool,
-    /// Counts up when the journal of a fleet was written.
-    fleets: watch::Sender<u64>,
+    /// Whose journals were written, for those who keep fleets.
+    written: written::Written,
     /// Held by whoever acts on a fleet outside rollouts.
     acting: Mutex<HashMap<FleetId, Arc<tokio::sync::Mutex<()>>>>,
     /// What there is to say of fleets that are not kept as they should be.
@@ -134,10 +136,36 @@ struct Shared {
 #[derive(Clone)]
 pub struct Handle {
     acts: mpsc::UnboundedSender<Request>,
-    looks: mpsc::UnboundedSender<oneshot::Sender<RunView>>,
+    looks: mpsc::UnboundedSender<Look>,
     changes: watch::Receiver<u64>,
     /// Somebody else than the driver has written to the run's journal.
     written: Arc<Notify>,
+}
+
+/// Somebody looks at a run.
+enum Look {
+    Whole(oneshot::Sender<RunView>),
+    Glance(oneshot::Sender<Glance>),
+}
+
+/// What a list shows of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance {
+    pub status: Status,
+    pub waiting_for: Option<String>,
+    /// Which environments its stages wait for, and why.
+    at: Vec<(EnvironmentName, String)>,
+}
+
+impl Glance {
+    fn of(state: &RunState, waits: &Waits) -> Self {
+        let at = waits.stages.iter().filter_map(|(i, wait)| {
+            let environment = state.pipeline.stages.get(*i)?.environment.clone()?;
+            Some((environment, wait.reason.clone()))
+        });
+        let status = view::status(state, waits);
+        Self { status, waiting_for: view::waiting_for(status, waits), at: at.collect() }
+    }
 }
 
 /// Somebody asks something of a run.
@@ -156,12 +184,13 @@ impl Engine {
             changed,
             lanes: Default::default(),
             known: Default::default(),
+            outlines: Default::default(),
             settings: RwLock::default(),
             drives_all: AtomicBool::new(false),
             stuck: Mutex::default(),
             again: Notify::new(),
             kept: Default::default(),
-            fleets: watch::Sender::new(0),
+            written: Default::default(),
             acting: Mutex::default(),
             troubles: Mutex::default(),
         }))
@@ -198,7 +227,8 @@ impl Engine {
 
     /// The run, and what it is driven by.
     async fn load(&self, run: &RunId) -> Result<(RunState, Arc<Settings>), Error> {
-        let state = load_run(self.store().as_ref(), run).await?;
+        let outline = |run: &RunId, origin: &Origin| self.0.outlines.of(run, origin);
+        let state = load_run_by(self.store().as_ref(), run, outline).await?;
         let settings = self.0.settings_of(&state.origin)?;
         Ok((state, settings))
     }
@@ -259,7 +289,7 @@ impl Engine {
         let driven = |run: &RunId| self.handle(run).is_some();
         let (clouds, now) = (self.0.parts.clouds.as_ref(), self.0.parts.clock.now());
         let reach = fleets::Reach { store: self.store().as_ref(), clouds, settings: self.0.settings() };
-        let mut views = fleets::list(reach, now, driven, self.waiting().await).await?;
+        let mut views = fleets::list(reach, &self.0.known, now, driven, self.waiting().await).await?;
         let troubles = self.0.troubles();
         for view in &mut views {
             let fleet = FleetId::new(view.service.clone(), view.environment.clone());
@@ -268,24 +298,24 @@ impl Engine {
         Ok(views)
     }
 
-    /// Which driven runs wait for which environments, and why.
-    async fn waiting(&self) -> Vec<fleets::Waiting> {
-        let mut driven: Vec<(RunId, Handle)> =
-            self.0.runs().iter().map(|(run, handle)| (run.clone(), handle.clone())).collect();
-        driven.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let mut waiting = Vec::new();
-        for (run, handle) in driven {
-            let stands = |lanes: &Lanes| {
-                let places = lanes.standing(run.number).map(|standing| &standing.places);
-                places.is_some_and(|places| places.values().any(|stand| stand.waits()))
-            };
-            if !self.0.lanes.ask(&run.pipeline, stands) {
-                continue;
-            }
-            for stage in handle.view().await.map(|view| view.stages).unwrap_or_default() {
-                if let (Some(environment), Some(reason)) = (stage.environment, stage.waiting_for) {
-                    waiting.push(fleets::Waiting { run: run.clone(), environment, reason });
+    /// Which driven runs wait for which environments, and why: of each pipeline and environment those that
+    /// came first, and how many there are.
+    async fn waiting(&self) -> fleets::Waiting {
+        let mut waiting = fleets::Waiting::default();
+        let mut asked = BTreeSet::new();
+        self.0.lanes.ask_all(|pipeline, lanes| {
+            for (number, standing) in lanes.runs() {
+                for (environment, _) in standing.places.iter().filter(|(_, stand)| stand.waits()) {
+                    if waiting.count(&FleetId::new(pipeline.clone(), environment.clone())) {
+                        asked.insert(RunId::new(pipeline.clone(), number));
+                    }
                 }
+            }
+        });
+        for run in asked {
+            let Some(handle) = self.handle(&run) else { continue };
+            for (environment, reason) in handle.glance().await.map(|glance| glance.at).unwrap_or_default() {
+                waiting.say(FleetId::new(run.pipeline.clone(), environment), format!("{run}: {reason}"));
             }
         }
         waiting
@@ -303,7 +333,7 @@ impl Engine {
         };
         let done = fleets::down(reach, parts.clock.as_ref(), fleet, actor, say).await;
         drop(held);
-        self.0.fleet_written();
+        self.0.written.say(fleet);
         done
     }
 
@@ -391,7 +421,14 @@ impl Handle {
     /// The run as it is now; `None` when its driver ended.
     pub async fn view(&self) -> Option<RunView> {
         let (look, seen) = oneshot::channel();
-        self.looks.send(look).ok()?;
+        self.looks.send(Look::Whole(look)).ok()?;
+        seen.await.ok()
+    }
+
+    /// What a list shows of it, however many stages it has; `None` when its driver ended.
+    pub async fn glance(&self) -> Option<Glance> {
+        let (look, seen) = oneshot::channel();
+        self.looks.send(Look::Glance(look)).ok()?;
         seen.await.ok()
     }
 
@@ -423,11 +460,6 @@ impl Shared {
     fn fleet_lock(&self, fleet: &FleetId) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.acting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         locks.entry(fleet.clone()).or_default().clone()
-    }
-
-    /// The journal of a fleet was written: whoever keeps fleets looks again.
-    fn fleet_written(&self) {
-        self.fleets.send_modify(|revision| *revision = revision.wrapping_add(1));
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+
 use super::{Engine, Error, Shared, policy, settings};
 use crate::config::Settings;
 use crate::ids::RunId;
@@ -17,6 +19,9 @@ use crate::store::RunFilter;
 /// that were read again are tried at once.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
+/// So many journals are read and folded beside each other.
+const AT_ONCE: usize = 64;
+
 impl Engine {
     /// From now on every run is driven by these settings, whatever file it was started with: also runs
     /// under way, from their next turn on; those that wait take one at once. An attempt that has begun
@@ -24,7 +29,7 @@ impl Engine {
     pub fn use_settings(&self, settings: Arc<Settings>) {
         *self.0.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(settings);
         self.0.lanes.wake_all();
-        self.0.fleet_written();
+        self.0.written.say_all();
         self.0.again.notify_one();
     }
 
@@ -63,19 +68,30 @@ impl Engine {
 
     pub(super) async fn drive_all(&self) -> Result<(), Error> {
         let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        let mut rows = self.store().runs(&unfinished).await?;
-        // Those that came first are in their place before later ones look whom they follow.
-        rows.sort_by(|a, b| a.run.cmp(&b.run));
-        let mut loaded = Vec::with_capacity(rows.len());
-        for row in rows {
-            match self.load(&row.run).await {
-                Ok((state, settings)) => {
-                    let places = policy::places(&settings, &state.id.pipeline);
-                    self.0.lanes.publish(&row.run, Standing::of(&state, &places, &BTreeSet::new()));
-                    loaded.push((state, settings));
-                }
-                Err(error) => self.0.is_stuck(&row.run, &error),
+        let mut runs: Vec<RunId> =
+            self.store().runs(&unfinished).await?.into_iter().map(|row| row.run).collect();
+        runs.sort();
+        let load = |run: RunId| {
+            let engine = self.clone();
+            async move {
+                let loading = run.clone();
+                let loaded = tokio::spawn(async move { engine.load(&loading).await }).await;
+                (run, loaded.unwrap_or(Err(Error::Gone)))
             }
+        };
+        let mut loading = stream::iter(runs).map(load).buffered(AT_ONCE);
+        let mut loaded = Vec::new();
+        while let Some((run, state)) = loading.next().await {
+            match state {
+                Ok(state) => loaded.push(state),
+                Err(error) => self.0.is_stuck(&run, &error),
+            }
+        }
+        // All are in their place before any looks whom it follows. The newest first, so that each is told
+        // once that it has to give way.
+        for (state, settings) in loaded.iter().rev() {
+            let places = policy::places(settings, &state.id.pipeline);
+            self.0.lanes.publish(&state.id, Standing::of(state, &places, &BTreeSet::new()));
         }
         for (state, settings) in loaded {
             self.start(state, settings);

@@ -22,6 +22,7 @@ mod cancelling;
 mod capacity;
 mod clock;
 mod force;
+mod many;
 mod moments;
 mod queue;
 mod recorded;
@@ -290,17 +291,26 @@ fn engine(
     clock: &Arc<ManualClock>,
     scripts: &watch::Receiver<Script>,
 ) -> Engine {
+    Engine::new(parts(data, store, clock.clone(), scripts))
+}
+
+fn parts(
+    data: &std::path::Path,
+    store: &Arc<Memory>,
+    clock: Arc<dyn Clock>,
+    scripts: &watch::Receiver<Script>,
+) -> Parts {
     let stages = ["script", "upload", "bake", "deploy", "certify"];
     let stage = |word| (word, Arc::new(Scripted(scripts.clone())) as Arc<dyn Stage>);
-    Engine::new(Parts {
+    Parts {
         data: data.to_owned(),
         store: store.clone(),
-        clock: clock.clone(),
+        clock,
         stages: stages.into_iter().map(stage).collect(),
         surveyor: Arc::new(Numbers),
         clouds: crate::app::clouds(data).unwrap().0,
         slots: Slots::new(8),
-    })
+    }
 }
 
 fn actor(name: &str) -> Actor {

@@ -79,14 +79,16 @@ impl Driver {
             }
         }
         self.publish();
-        if !draft.fleets.is_empty() {
-            self.shared.fleet_written();
-        }
-        if draft.fleets.values().flatten().any(|(_, event)| matches!(event, FleetEvent::Released { .. })) {
-            self.shared.lanes.wake(&self.run.pipeline);
+        for (fleet, events) in &draft.fleets {
+            self.shared.written.say(fleet);
+            if events.iter().any(|(_, event)| matches!(event, FleetEvent::Released { .. })) {
+                self.shared.lanes.released(&fleet.service, &fleet.environment);
+            }
         }
         draft.decision.survey.append(&mut draft.survey);
         self.act(&draft.decision, draft.slots);
+        // What no attempt took is for those who come next in the queue.
+        self.granted.clear();
         Ok(draft.decision)
     }
 
@@ -127,6 +129,7 @@ impl Driver {
         self.let_go(&draft.events);
         observe::appended(&self.run, draft.events.iter().map(|(_, event)| event));
         observe::waits(&self.state, &before_waits, &self.waits);
+        self.told |= !draft.events.is_empty() || before_waits != self.waits;
         Ok(draft)
     }
 
@@ -249,22 +252,22 @@ impl Driver {
     pub(super) fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
         let slots = self.shared.parts.slots.clone();
         let lasted = self.lasted(now);
+        let wanting = room::wanting(&self.shared.parts.data);
         loop {
             let taken = draft.slots.len() as u32;
-            let (places, slots_in_all) = (&self.places, slots.capacity());
-            let wanting = room::wanting(&self.shared.parts.data);
+            let free_slots = self.granted.len() as u32;
             let mut facts = Facts {
                 now,
                 lasted: &lasted,
-                free_slots: 0,
-                slots: slots_in_all,
+                free_slots,
+                slots: slots.capacity(),
                 wanting: wanting.as_deref(),
-                places,
+                places: &self.places,
             };
             let mut decision = decide(&self.state, &facts);
-            let granted = slots.take(decision.slots_wanted);
-            if !granted.is_empty() {
-                facts.free_slots = granted.len() as u32;
+            self.granted.extend(slots.take(decision.slots_wanted));
+            if self.granted.len() as u32 > free_slots {
+                facts.free_slots = self.granted.len() as u32;
                 decision = decide(&self.state, &facts);
             }
             for event in &decision.events {
@@ -274,7 +277,7 @@ impl Driver {
                 }
                 draft.events.push((now, event.clone()));
             }
-            draft.slots.extend(granted);
+            draft.slots.extend(self.granted.drain(..decision.slots_taken as usize));
             let more = !decision.events.is_empty();
             decision.slots_taken += taken;
             draft.decision = decision;

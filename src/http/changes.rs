@@ -25,6 +25,11 @@ pub struct SentEvent {
 /// The pause between two views: nobody sees more than ten a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A view of thousands of stages takes its time, which is the run's: the pause is so many times as long,
+/// and at most this.
+const RATIO: u32 = 10;
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// The run as it is now, and again whenever it changed. Ends after the run has ended; also when
 /// nobody drives it (any more), and with `stop`.
 pub fn changes(
@@ -34,7 +39,7 @@ pub fn changes(
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<RunView, engine::Error>> + Send + Unpin {
     let changes = engine.handle(&run).map(|handle| handle.changes());
-    let watch = Watch { engine, data, run, stop, changes, shown: None };
+    let watch = Watch { engine, data, run, stop, changes, shown: None, pause: PAUSE };
     Box::pin(futures_util::stream::unfold(Some(watch), async |watch| {
         let mut watch = watch?;
         match watch.next().await {
@@ -54,6 +59,8 @@ struct Watch {
     changes: Option<watch::Receiver<u64>>,
     /// When it was shown last.
     shown: Option<Instant>,
+    /// Before it is shown again.
+    pause: Duration,
 }
 
 /// What comes after a view.
@@ -68,15 +75,17 @@ impl Watch {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(changes), Some(shown)) => tokio::select! {
-                driven = changed(changes, shown + PAUSE) => driven,
+                driven = changed(changes, shown + self.pause) => driven,
                 () = self.stop.cancelled() => false,
             },
         };
         if let Some(changes) = &mut self.changes {
             changes.mark_unchanged();
         }
+        let begun = Instant::now();
         let view = look(&self.engine, &self.data, &self.run).await?;
         self.shown = Some(Instant::now());
+        self.pause = (begun.elapsed() * RATIO).clamp(PAUSE, LONGEST);
         let next = if driven && !view.status.is_final() { Next::More } else { Next::Nothing };
         Ok((view, next))
     }

@@ -101,9 +101,9 @@ pub(super) async fn list(
             match api.engine.handle(&line.run) {
                 None => line.waiting_for = Some(idle(&api.engine, &line.run)),
                 Some(handle) => {
-                    if let Some(view) = handle.view().await {
-                        line.status = view.status.as_str().to_owned();
-                        line.waiting_for = view.waiting_for;
+                    if let Some(glance) = handle.glance().await {
+                        line.status = glance.status.as_str().to_owned();
+                        line.waiting_for = glance.waiting_for;
                     }
                 }
             }

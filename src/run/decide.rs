@@ -6,6 +6,7 @@
 //! it drives.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,7 +17,7 @@ use super::extent;
 use super::gate::{decided_beforehand, wait_for_promotion};
 use super::state::{Gate, Hold, Phase, RunState};
 use crate::ids::{Digest, EnvironmentName};
-use crate::pipeline::expression::{Context, StageContext};
+use crate::pipeline::expression::{Context, Reference, StageContext, Template};
 use crate::pipeline::model::{Kind, Stage};
 
 /// While a stage waits for room on the disk, of which nobody tells, it is looked for so often.
@@ -318,7 +319,7 @@ fn admits(state: &RunState, facts: &Facts, i: usize) -> Result<Option<String>, F
         });
         return Ok(blocked);
     };
-    match condition.holds(&context(state, facts.places, i)) {
+    match condition.holds(&context(state, facts.places, i, condition.references())) {
         Ok(true) => Ok(None),
         Ok(false) => Ok(Some("its `if` does not hold".to_owned())),
         Err(error) => Err(Failure::task(format!("`if` of {} cannot be evaluated: {error}", stage.name))),
@@ -433,7 +434,8 @@ fn inputs(state: &RunState, facts: &Facts, i: usize, stage: &Stage) -> Result<In
     if stage.env.is_empty() && state.stages[i].env.is_empty() {
         return Ok(Inputs::default());
     }
-    let context = context(state, facts.places, i);
+    let references = stage.env.values().flat_map(Template::references);
+    let context = context(state, facts.places, i, references);
     let mut env = state.stages[i].env.clone();
     for (name, template) in &stage.env {
         if env.contains_key(name) {
@@ -457,7 +459,7 @@ fn refuse(state: &RunState, i: usize, failure: Failure, decision: &mut Decision)
 /// Environments whose last stage has ended.
 fn leave(state: &RunState, decision: &mut Decision) {
     for (environment, gate) in &state.gates {
-        if gate.hold == Hold::Held && gate.stages.iter().all(|i| state.stages[*i].phase.is_final()) {
+        if gate.hold == Hold::Held && gate.open == 0 {
             decision.events.push(RunEvent::EnvironmentLeft { environment: environment.clone() });
         }
     }
@@ -488,8 +490,13 @@ fn backoff(state: &RunState, i: usize) -> Duration {
     base / 2 + base * spread / 0xffff
 }
 
-/// What expressions of stage `i` may speak of.
-pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: usize) -> Context {
+/// What expressions of stage `i` speak of: of its ancestors those that are referred to.
+pub fn context<'a>(
+    state: &RunState,
+    places: &BTreeMap<EnvironmentName, Place>,
+    i: usize,
+    references: impl IntoIterator<Item = (&'a Reference, Range<usize>)>,
+) -> Context {
     let (stage, _) = state.stage(i);
     let mut context = Context::default();
     context.run.insert("number".into(), state.id.number.to_string());
@@ -502,14 +509,21 @@ pub fn context(state: &RunState, places: &BTreeMap<EnvironmentName, Place>, i: u
         context.commit.insert("message".into(), commit.message.clone());
     }
     context.params = state.params.clone();
-    for ancestor in state.graph.ancestors(i).iter() {
+    let ancestors = state.graph.ancestors(i);
+    context.failure =
+        state.unwell().any(|a| ancestors.contains(a) && matches!(state.stages[a].phase, Phase::Failed));
+    for (reference, _) in references {
+        let (Reference::Output { stage, .. } | Reference::Status { stage }) = reference else { continue };
+        let Some(ancestor) = state.names.get(stage.as_str()).filter(|a| ancestors.contains(**a)) else {
+            continue;
+        };
+        let ancestor = *ancestor;
         let status = match state.stages[ancestor].phase {
             Phase::Succeeded => "succeeded",
             Phase::Failed => "failed",
             Phase::Cancelled => "cancelled",
             _ => "skipped",
         };
-        context.failure |= status == "failed";
         let outputs = state.outcome(ancestor).map(|outcome| outcome.outputs.clone()).unwrap_or_default();
         let name = state.pipeline.stages[ancestor].name.clone();
         context.stages.insert(name, StageContext { status: status.to_owned(), outputs });

@@ -283,6 +283,13 @@ pub struct Outcome {
     pub certified: Option<ImageId>,
 }
 
+impl Outcome {
+    /// Whether there is more to it than values for expressions.
+    pub fn hands_on(&self) -> bool {
+        self.image.is_some() || self.certified.is_some() || !self.artifacts.is_empty()
+    }
+}
+
 /// What a promotion will ship, as it was when the run reached the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Shipment {

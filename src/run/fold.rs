@@ -5,22 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{Cause, Failure, Inputs, RunEvent, Trigger};
+use super::decide::context;
+use super::event::{Cause, Failure, Inputs, Origin, RunEvent};
+use super::extent;
+use super::outline::Outline;
 use super::replay::Replay;
 use super::state::{
     AttemptState, Cancel, Gate, Hold, Indexes, Phase, RunState, StageState, StepPhase, StepState, Superseded,
 };
-use crate::ids::{EnvironmentName, ImageId, StageName};
-use crate::pipeline::graph::Graph;
+use crate::ids::{EnvironmentName, ImageId, RunId, StageName};
 use crate::pipeline::model::{Kind, RetryOn};
-
-/// A rollback that has not ended by then is stopped, and leaves the fleet in a safe state: half an hour
-/// is several times what a fleet of dozens takes with minutes to drain.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// An event that cannot follow what happened before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,24 +60,26 @@ impl StageState {
 impl RunState {
     /// The state after the journal's first event.
     pub fn begin(at: Timestamp, first: &RunEvent) -> Result<Self, Illegal> {
+        Self::begin_by(at, first, Outline::of)
+    }
+
+    /// The same, by an outline that may be known already.
+    fn begin_by(
+        at: Timestamp,
+        first: &RunEvent,
+        outline: impl FnOnce(&RunId, &Origin) -> Result<Outline, Illegal>,
+    ) -> Result<Self, Illegal> {
         let RunEvent::Created { run, origin } = first else { return Err(Illegal::NoBeginning) };
-        let pipeline = match &origin.trigger {
-            Trigger::Rollback { environment, .. } => {
-                crate::pipeline::rollback(&run.pipeline, environment, ROLLBACK_TIMEOUT)
-            }
-            _ => crate::pipeline::read(&origin.pipeline, &origin.pipeline_path)
-                .map_err(|problems| Illegal::Pipeline(problems.to_string()))?,
-        };
-        let graph = Graph::new(&pipeline);
+        let Outline { pipeline, graph, names, checkouts } = outline(run, origin)?;
         let count = pipeline.stages.len();
         let unmet: Vec<u32> = (0..count).map(|i| graph.needs(i).len() as u32).collect();
         let index = Indexes { unmet, open: count, ..Indexes::default() };
-        let names = pipeline.stages.iter().enumerate().map(|(i, stage)| (stage.name.clone(), i)).collect();
         let mut gates = BTreeMap::new();
         for (i, stage) in pipeline.stages.iter().enumerate() {
             if let Some(environment) = &stage.environment {
                 let gate = gates.entry(environment.clone()).or_insert_with(|| Gate {
                     stages: Vec::new(),
+                    open: 0,
                     reached: None,
                     approvals: Vec::new(),
                     promoted: None,
@@ -90,6 +89,7 @@ impl RunState {
                     shipped: false,
                 });
                 gate.stages.push(i);
+                gate.open += 1;
             }
         }
         let mut state = Self {
@@ -97,9 +97,10 @@ impl RunState {
             origin: Arc::new((**origin).clone()),
             params: origin.params.clone(),
             stages: vec![StageState::new(); count],
-            pipeline: Arc::new(pipeline),
-            graph: Arc::new(graph),
-            names: Arc::new(names),
+            pipeline,
+            graph,
+            names,
+            checkouts,
             gates,
             cancel: None,
             superseded: None,
@@ -110,19 +111,25 @@ impl RunState {
             updated_at: at,
             index,
         };
+        state.index.beyond = extent::outside(&state);
         for i in (0..count).filter(|i| state.index.unmet[*i] == 0).collect::<Vec<_>>() {
             state.becomes_ready(i);
         }
         Ok(state)
     }
 
-    /// All that comes before the stage has ended.
+    /// All that comes before the stage has ended. What its `if` may ask is known from now on, but for its
+    /// environment.
     pub(super) fn becomes_ready(&mut self, i: usize) {
         let stage = &self.pipeline.stages[i];
-        let plain = stage.kind.takes_slot()
-            && stage.condition.is_none()
-            && stage.environment.is_none()
-            && self.blocker(i).is_none();
+        let runs = || match &stage.condition {
+            None => self.blocker(i).is_none(),
+            Some(condition) => {
+                let context = context(self, &BTreeMap::new(), i, condition.references());
+                condition.holds(&context) == Ok(true)
+            }
+        };
+        let plain = stage.kind.takes_slot() && stage.environment.is_none() && runs();
         match plain {
             true => self.index.plain.insert(i),
             false => self.index.ready.insert(i),
@@ -131,9 +138,17 @@ impl RunState {
 
     /// Folds a whole journal.
     pub fn fold<'a>(events: impl IntoIterator<Item = (Timestamp, &'a RunEvent)>) -> Result<Self, Illegal> {
+        Self::fold_by(events, Outline::of)
+    }
+
+    /// The same, by an outline that may be known already.
+    pub fn fold_by<'a>(
+        events: impl IntoIterator<Item = (Timestamp, &'a RunEvent)>,
+        outline: impl FnOnce(&RunId, &Origin) -> Result<Outline, Illegal>,
+    ) -> Result<Self, Illegal> {
         let mut events = events.into_iter();
         let (at, first) = events.next().ok_or(Illegal::NoBeginning)?;
-        let mut state = Self::begin(at, first)?;
+        let mut state = Self::begin_by(at, first, outline)?;
         for (at, event) in events {
             state.apply(at, event)?;
         }
@@ -211,6 +226,9 @@ impl RunState {
                 attempt.finished_at = Some(at);
                 attempt.end = Some(Ok((**outcome).clone()));
                 let i = self.find(stage)?;
+                if outcome.hands_on() {
+                    self.index.givers.insert(i);
+                }
                 self.spend_promotion(i);
                 self.move_to(i, Phase::Succeeded);
             }
@@ -394,6 +412,7 @@ impl RunState {
         self.index.plain.remove(&i);
         self.index.running.remove(&i);
         self.index.retrying.remove(&i);
+        self.index.beyond.remove(&i);
         match &phase {
             Phase::Running => drop(self.index.running.insert(i)),
             Phase::Retrying { .. } => drop(self.index.retrying.insert(i)),
@@ -401,9 +420,16 @@ impl RunState {
             _ => {}
         }
         let is_final = phase.is_final();
+        if is_final && phase != Phase::Succeeded {
+            self.index.unwell.insert(i);
+        }
         self.stages[i].phase = phase;
         if is_final && !was_final {
             self.index.open -= 1;
+            let environment = self.pipeline.stages[i].environment.as_ref();
+            if let Some(gate) = environment.and_then(|environment| self.gates.get_mut(environment)) {
+                gate.open -= 1;
+            }
             self.settle(i);
         }
     }

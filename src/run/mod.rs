@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod fold;
 mod gate;
 pub mod lanes;
+pub mod outline;
 pub mod replay;
 pub mod report;
 pub mod ships;

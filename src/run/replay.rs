@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{Actor, Edit, Ending, Origin, RunEvent};
+use super::event::{Actor, Edit, Ending, Origin, Outcome, RunEvent};
+use super::extent;
 use super::fold::Illegal;
 use super::state::{Gate, Hold, Indexes, Phase, RunState};
 use crate::ids::{EnvironmentName, RunId, StageName};
@@ -412,8 +413,21 @@ impl RunState {
             let open = graph.needs(*i).iter().filter(|need| !settled(need)).count();
             index.unmet[*i] = open as u32;
         }
+        self.gates.values_mut().for_each(|gate| gate.open = 0);
         for (i, stage) in self.stages.iter().enumerate() {
-            index.open += usize::from(!stage.phase.is_final());
+            if !stage.phase.is_final() {
+                index.open += 1;
+                let environment = self.pipeline.stages[i].environment.as_ref();
+                if let Some(gate) = environment.and_then(|environment| self.gates.get_mut(environment)) {
+                    gate.open += 1;
+                }
+            } else if stage.phase != Phase::Succeeded {
+                index.unwell.insert(i);
+            }
+            let mut ends = stage.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+            if ends.any(|end| end.as_ref().is_ok_and(Outcome::hands_on)) {
+                index.givers.insert(i);
+            }
             match stage.phase {
                 Phase::Running => drop(index.running.insert(i)),
                 Phase::Retrying { .. } => drop(index.retrying.insert(i)),
@@ -422,6 +436,7 @@ impl RunState {
             }
         }
         self.index = index;
+        self.index.beyond = extent::outside(self);
         for i in 0..count {
             if self.stages[i].phase == Phase::Pending && self.index.unmet[i] == 0 {
                 self.becomes_ready(i);

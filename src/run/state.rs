@@ -24,6 +24,7 @@ pub struct RunState {
     pub pipeline: Arc<Pipeline>,
     pub graph: Arc<Graph>,
     pub(super) names: Arc<HashMap<StageName, usize>>,
+    pub(super) checkouts: Arc<[usize]>,
     /// By the stage's index in the pipeline.
     pub stages: Vec<StageState>,
     /// The environments that stages name.
@@ -51,6 +52,12 @@ pub(super) struct Indexes {
     pub plain: BTreeSet<usize>,
     pub running: BTreeSet<usize>,
     pub retrying: BTreeSet<usize>,
+    /// Pending stages that the run does not come to.
+    pub beyond: BTreeSet<usize>,
+    /// Stages of which an attempt handed on an image, artifacts or a certificate.
+    pub givers: BTreeSet<usize>,
+    /// Stages that have ended without success.
+    pub unwell: BTreeSet<usize>,
     /// Stages that have not ended.
     pub open: usize,
     pub failed: bool,
@@ -78,6 +85,8 @@ pub struct Superseded {
 pub struct Gate {
     /// Indexes of the stages that name it, in the order of the file.
     pub stages: Vec<usize>,
+    /// How many of these have not ended.
+    pub(super) open: usize,
     /// When it asked for a promotion, and what that would ship.
     pub reached: Option<(Timestamp, Box<Shipment>)>,
     /// Who said yes where more than one has to, but for the last one.
@@ -239,6 +248,11 @@ impl RunState {
         self.index.retrying.iter().copied()
     }
 
+    /// Stages that have ended without success.
+    pub fn unwell(&self) -> impl Iterator<Item = usize> + '_ {
+        self.index.unwell.iter().copied()
+    }
+
     /// How many stages have not ended.
     pub fn open(&self) -> usize {
         self.index.open
@@ -295,16 +309,28 @@ impl RunState {
         self.id.version(self.commit_sha())
     }
 
+    /// What the stage's ancestors handed on that more than their dependents' expressions may need, in the
+    /// order of the file. Of thousands of ancestors few do.
+    fn given(&self, i: usize) -> impl Iterator<Item = &Outcome> {
+        let ancestors = self.graph.ancestors(i);
+        let givers = self.index.givers.iter().filter(|giver| ancestors.contains(**giver));
+        givers.filter_map(|giver| self.outcome(*giver))
+    }
+
     /// The artifacts that the stage's ancestors produced.
     pub fn ancestor_artifacts(&self, i: usize) -> Vec<Artifact> {
-        let outcomes = self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a));
-        outcomes.flat_map(|outcome| outcome.artifacts.iter().cloned()).collect()
+        self.given(i).flat_map(|outcome| outcome.artifacts.iter().cloned()).collect()
+    }
+
+    /// Whether an ancestor of the stage checks the commit out.
+    pub fn is_checked_out(&self, i: usize) -> bool {
+        let ancestors = self.graph.ancestors(i);
+        self.checkouts.iter().any(|checkout| ancestors.contains(*checkout))
     }
 
     /// The one image among the stage's ancestors; in a rollback the one it was started with.
     pub fn ancestor_image(&self, i: usize) -> Option<Image> {
-        let baked =
-            self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a)).find_map(|o| o.image.clone());
+        let baked = self.given(i).find_map(|outcome| outcome.image.clone());
         baked.or_else(|| self.origin.image.clone().filter(|_| self.rolls_back_from().is_some()))
     }
 
@@ -312,11 +338,15 @@ impl RunState {
     /// what it found out says nothing about this one.
     pub fn outdated_ancestor(&self, i: usize) -> Option<usize> {
         let image = self.ancestor_image(i)?.id;
-        self.graph.ancestors(i).iter().find(|a| {
+        let ancestors = self.graph.ancestors(i);
+        // Only there does an attempt note what it worked with.
+        let in_environments = self.gates.values().flat_map(|gate| &gate.stages).copied();
+        let outdated = in_environments.filter(|a| ancestors.contains(*a)).filter(|a| {
             let mut attempts = self.stages[*a].attempts.iter().rev();
             let last = attempts.find(|attempt| matches!(attempt.end, Some(Ok(_))));
             last.and_then(|attempt| attempt.image.as_ref()).is_some_and(|worked_with| *worked_with != image)
-        })
+        });
+        outdated.min()
     }
 
     /// The image that a promotion to the environment lets in: that of its first deploy, or of its
@@ -362,7 +392,6 @@ impl RunState {
         if self.rolls_back_from().is_some() {
             return self.origin.image.as_ref().is_some_and(|own| own.id == *image);
         }
-        let mut outcomes = self.graph.ancestors(i).iter().filter_map(|a| self.outcome(a));
-        outcomes.any(|outcome| outcome.certified.as_ref() == Some(image))
+        self.given(i).any(|outcome| outcome.certified.as_ref() == Some(image))
     }
 }

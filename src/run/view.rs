@@ -288,9 +288,7 @@ pub fn view(state: &RunState, waits: &Waits) -> RunView {
         actor: state.origin.actor.name.clone(),
         actor_verified: state.origin.actor.verified,
         params: state.params.clone(),
-        waiting_for: (status == Status::Waiting || status == Status::Queued)
-            .then(|| waits.first().map(|wait| wait.reason.clone()))
-            .flatten(),
+        waiting_for: waiting_for(status, waits),
         created_at: state.created_at,
         finished_at: state.ending.map(|_| state.updated_at),
         cancelled_by: state.cancel.as_ref().map(|cancel| match cancel.reason.as_str() {
@@ -302,6 +300,12 @@ pub fn view(state: &RunState, waits: &Waits) -> RunView {
         gates: gates(state),
         replays: state.replays.iter().map(replay_view).collect(),
     }
+}
+
+/// What a run with this status waits for.
+pub fn waiting_for(status: Status, waits: &Waits) -> Option<String> {
+    let waits_for = matches!(status, Status::Waiting | Status::Queued).then(|| waits.first()).flatten();
+    waits_for.map(|wait| wait.reason.clone())
 }
 
 /// The run's status.
@@ -320,11 +324,10 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
         return Status::Running;
     }
     let at_a_gate = state.gates.values().any(|gate| gate.undecided().is_some());
-    let started = state.stages.iter().any(|stage| !stage.attempts.is_empty());
     let long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry | WaitKind::Space);
     let for_long = waits.stages.values().any(long);
     let soon = waits.plain.is_some() || waits.stages.values().any(|wait| !long(wait));
-    match (started, at_a_gate || for_long, soon) {
+    match (state.has_started(), at_a_gate || for_long, soon) {
         (_, true, _) => Status::Waiting,
         (false, false, _) => Status::Queued,
         (true, false, true) => Status::Running,

@@ -98,7 +98,8 @@ impl World {
 
     fn stands(&mut self, number: u64, rollback: bool, stand: Stand) {
         let reference = (!rollback).then(|| "refs/heads/main".to_owned());
-        self.lanes.publish(number, Standing { reference, rollback, places: [(staging(), stand)].into() });
+        let places = [(staging(), stand)].into();
+        self.lanes.publish(number, Standing { reference, rollback, places, ..Standing::default() });
     }
 
     fn freeze(&mut self) {

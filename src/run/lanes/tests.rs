@@ -12,10 +12,11 @@ fn place(i: usize) -> EnvironmentName {
 
 /// A run that comes, moves or goes.
 fn change() -> impl Strategy<Value = (u64, Option<Standing>)> {
-    let standing = (prop::option::of(0..2_u8), prop::bool::weighted(0.2), [0..7_usize, 0..7]);
-    let standing = standing.prop_map(|(reference, rollback, stands)| Standing {
+    let standing = (prop::option::of(0..2_u8), prop::bool::weighted(0.2), [0..7_usize, 0..7], 0..3_usize);
+    let standing = standing.prop_map(|(reference, rollback, stands, yields)| Standing {
         reference: reference.map(|n| format!("refs/heads/{n}")),
         rollback,
+        yields: [Yields::Nowhere, Yields::AtGates, Yields::Anywhere][yields],
         places: (0..2).map(|i| (place(i), STANDS[stands[i]])).collect(),
     });
     (1..8_u64, prop::option::weighted(0.8, standing))
@@ -40,9 +41,9 @@ proptest! {
             match standing {
                 Some(standing) => {
                     let new = all.insert(number, standing.clone()).as_ref() != Some(&standing);
-                    prop_assert_eq!(lanes.publish(number, standing), new);
+                    prop_assert_eq!(lanes.publish(number, standing).new, new);
                 }
-                None => prop_assert_eq!(lanes.remove(number), all.remove(&number).is_some()),
+                None => prop_assert_eq!(lanes.remove(number).new, all.remove(&number).is_some()),
             }
             let naive = Naive(&all);
             for (reference, number, environment) in

@@ -53,6 +53,52 @@ fn commits(directory: &Path) -> usize {
     log[32..].chunks_exact(24 + page).filter(|frame| frame[4..8] != [0; 4]).count()
 }
 
+/// How SQLite goes about a question.
+async fn plan(store: &Sqlite, filter: &RunFilter) -> String {
+    let text = format!("EXPLAIN QUERY PLAN {}", read::question(filter));
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&store.readers).await.unwrap();
+    let steps: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+    steps.join("; ")
+}
+
+#[tokio::test]
+async fn every_page_of_runs_finds_its_index() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(root.path()).await.unwrap();
+    let pipeline = Some("storefront".parse().unwrap());
+    let status = Some("failed".to_owned());
+    let before = Some("storefront/9".parse().unwrap());
+    let any = RunFilter::default();
+    let of_pipeline = RunFilter { pipeline, ..any.clone() };
+    for (filter, index) in [
+        (any.clone(), "SCAN runs"),
+        (RunFilter { before: before.clone(), ..any.clone() }, "USING INTEGER PRIMARY KEY (rowid<?)"),
+        (RunFilter { status: status.clone(), ..any.clone() }, "runs_by_status (status=?)"),
+        (
+            RunFilter { status: status.clone(), before: before.clone(), ..any.clone() },
+            "runs_by_status (status=? AND rowid<?)",
+        ),
+        (RunFilter { unfinished: true, ..any }, "runs_unfinished"),
+        (of_pipeline.clone(), "(pipeline=?)"),
+        (RunFilter { before: before.clone(), ..of_pipeline.clone() }, "(pipeline=? AND number<?)"),
+        (
+            RunFilter { status: status.clone(), ..of_pipeline.clone() },
+            "runs_by_pipeline_and_status (pipeline=? AND status=?)",
+        ),
+        (
+            RunFilter { status, before, ..of_pipeline.clone() },
+            "runs_by_pipeline_and_status (pipeline=? AND status=? AND number<?)",
+        ),
+    ] {
+        let plan = plan(&store, &filter).await;
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{filter:?}: {plan}");
+    }
+    // Of these there are few: they may be sorted.
+    let plan = plan(&store, &RunFilter { unfinished: true, ..of_pipeline }).await;
+    assert!(plan.contains("runs_unfinished"), "{plan}");
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn all_who_wait_share_a_commit() {
     let root = tempfile::tempdir().unwrap();
