@@ -77,10 +77,7 @@ impl House {
             ),
             Err(error) => return Err(Error::Backup { data, error }),
         }
-        let had_one = || {
-            Sqlite::has_log(&data) || ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
-        };
-        if Sqlite::is_missing(&data) && had_one() {
+        if Sqlite::is_missing(&data) && has_traces(&data) {
             return Err(Error::NoJournal(data));
         }
         let store = Arc::new(Sqlite::open(&data).await?);
@@ -130,13 +127,22 @@ async fn sweep(store: Arc<Sqlite>, workspaces: Workspaces) {
     }
 }
 
+/// Whether runs were driven there.
+fn has_traces(data: &Path) -> bool {
+    Sqlite::has_log(data) || ["logs", "instances"].iter().any(|name| has_content(&data.join(name)))
+}
+
 fn has_content(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-/// The store of a directory that somebody else may hold, for reading; `None` when there is none.
+/// The store of a directory that somebody else may hold, for reading; `None` when there is none, and never
+/// was.
 pub async fn read_store(data: &Path) -> Result<Option<Arc<dyn Store>>, Error> {
     let store = Sqlite::open_read_only(data).await?;
+    if store.is_none() && has_traces(data) {
+        return Err(Error::NoJournal(data.to_owned()));
+    }
     Ok(store.map(|store| Arc::new(store) as Arc<dyn Store>))
 }
 

@@ -194,6 +194,7 @@ async fn fresh(data: &Path) -> Result<Estate, StartError> {
         Ok(Ok(file)) => file.map_err(failed)?,
     };
     let saved = Saved::read(data).map_err(StartError::State)?;
+    Saved::sweep(data);
     let path = data.join(super::SOCKET);
     let failed = |error| StartError::Io { what: path.display().to_string(), error };
     let admin = crate::ipc::listen(data, super::SOCKET).and_then(UnixListener::into_std).map_err(failed)?;

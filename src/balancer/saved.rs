@@ -19,6 +19,9 @@ use crate::ids::InstanceId;
 /// The version of the format. A field may be added when it has a default.
 const FORMAT: u32 = 1;
 
+/// How the names of files begin that are being written.
+const UNFINISHED: &str = ".balancer.json";
+
 /// The pause before a state that could not be written is written again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -89,8 +92,17 @@ impl Saved {
         }
     }
 
+    /// Removes what was being written when a process was killed. To be called by the only one who writes.
+    pub fn sweep(data: &Path) {
+        for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     pub fn write(&self, data: &Path) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::with_prefix_in(".balancer.json", data)?;
+        let mut file = tempfile::NamedTempFile::with_prefix_in(UNFINISHED, data)?;
         serde_json::to_writer_pretty(&mut file, self)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;

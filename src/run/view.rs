@@ -325,7 +325,7 @@ pub fn status(state: &RunState, waits: &Waits) -> Status {
     }
     let at_a_gate = state.gates.values().any(|gate| gate.undecided().is_some());
     let long = |wait: &Wait| matches!(wait.kind, WaitKind::Gate | WaitKind::Retry | WaitKind::Space);
-    let for_long = waits.stages.values().any(long);
+    let for_long = waits.stages.values().chain(&waits.plain).any(long);
     let soon = waits.plain.is_some() || waits.stages.values().any(|wait| !long(wait));
     match (state.has_started(), at_a_gate || for_long, soon) {
         (_, true, _) => Status::Waiting,

@@ -71,9 +71,14 @@ fn advice(cause: &io::Error) -> &'static str {
         (None, io::ErrorKind::PermissionDenied) => {
             "; the directory is another user's: work as that user, or name another one with --data"
         }
+        (None, io::ErrorKind::Unsupported) => NO_LOCKS,
+        _ if cause.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) => NO_LOCKS,
         _ => "",
     }
 }
+
+const NO_LOCKS: &str = "; the file system has no locks, without which two could work there at once: keep the \
+                        data directory on a local disk, named with --data";
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

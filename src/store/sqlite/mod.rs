@@ -93,9 +93,10 @@ impl Sqlite {
             Ok(false) => return Ok(None),
             Err(error) => return Err(failed(&path, error.to_string())),
         }
+        schema::check_length(&path)?;
         let (readers, readable) = match examine(&path, schema::options(&path)).await {
             // Where nothing can be written, as on a copy on read-only media, nobody else writes either.
-            Err(Unreadable::LockedOut(_)) if !has_log(&path) => {
+            Err(Unreadable::LockedOut(_)) if !schema::has_log(&path) => {
                 examine(&path, schema::options(&path).immutable(true)).await
             }
             Err(Unreadable::LockedOut(error)) if is_read_only(directory) => {
@@ -210,13 +211,6 @@ async fn examine(
     let readable = schema::check(path, &mut connection).await.map_err(Unreadable::Store)?;
     drop(connection);
     Ok((readers, readable))
-}
-
-/// Whether there are commits that are not in the file yet.
-fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 fn is_read_only(directory: &Path) -> bool {

@@ -3,6 +3,7 @@
 //! The format is SQLite's `user_version`, and says how the whole data directory is laid out. A file
 //! of a newer format, or of somebody else, is recognised before anything is written to it.
 
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// "WIND", in the header of every store, so that no other program's database is taken for one.
 const APPLICATION: i64 = 0x5749_4E44;
+
+/// Bytes of a database's header.
+const HEADER: usize = 100;
 
 /// How long to wait for another process that writes: far longer than any transaction of ours.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +52,7 @@ pub async fn reconnect(path: &Path) -> Result<SqliteConnection, Error> {
 
 async fn prepare(path: &Path, options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
     let understand = |error| understand(path, error);
+    check_length(path)?;
     let mut connection = options.connect().await.map_err(understand)?;
     let mut found = format(path, &mut connection).await?;
     // Only ever set where it is not: changing it cannot wait for other processes.
@@ -70,6 +75,60 @@ async fn prepare(path: &Path, options: SqliteConnectOptions) -> Result<SqliteCon
         transaction.commit().await.map_err(understand)?;
     }
     Ok(connection)
+}
+
+/// Sees that the file is as long as its header says: SQLite itself would find out only when it comes to
+/// what is missing. While there is a write-ahead log the file may be shorter, and is left to SQLite.
+///
+/// # Errors
+/// [`Error::Damaged`] for a file that was cut off, as by a copy that was not finished.
+pub fn check_length(path: &Path) -> Result<(), Error> {
+    let mut header = [0; HEADER];
+    let io = |error: io::Error| failed(path, format!("it cannot be read: {error}"));
+    let mut file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(io)?,
+    };
+    let length = file.metadata().map_err(io)?.len();
+    if length == 0 || has_log(path) {
+        return Ok(());
+    }
+    match file.read_exact(&mut header) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(damaged(path, format!("it is cut off after {length} bytes")));
+        }
+        read => read.map_err(io)?,
+    }
+    let wanted = length_of(&header);
+    match wanted.is_some_and(|wanted| length < wanted) {
+        true => {
+            let wanted = wanted.unwrap_or_default();
+            Err(damaged(path, format!("it is cut off: it has {length} of {wanted} bytes")))
+        }
+        false => Ok(()),
+    }
+}
+
+/// How long a database is, by its header; `None` where that does not say. See the database file format,
+/// https://www.sqlite.org/fileformat2.html, section 1.3.
+fn length_of(header: &[u8; HEADER]) -> Option<u64> {
+    let number =
+        |at: usize| -> Option<u32> { Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?)) };
+    let page = u16::from_be_bytes(header.get(16..18)?.try_into().ok()?);
+    let page = if page == 1 { 65_536 } else { u64::from(page) };
+    // The number of pages counts only where it was written with the last change.
+    let counts = header.starts_with(b"SQLite format 3\0") && number(24)? == number(92)?;
+    counts.then_some(u64::from(number(28)?) * page)
+}
+
+/// Whether there are commits that are not in the file yet.
+pub fn has_log(path: &Path) -> bool {
+    let beside = |suffix: &str| {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        std::fs::metadata(file).is_ok_and(|file| file.len() > 0)
+    };
+    beside("-wal") || beside("-journal")
 }
 
 /// What is known of a file that is only going to be read.
