@@ -21,7 +21,7 @@ use crate::source::{Address, Sources};
 use crate::stage::{self, Stage, Workspaces};
 use crate::store::hold::{Hold, HoldError};
 use crate::store::sqlite::Sqlite;
-use crate::store::{self, RunFilter, Store};
+use crate::store::{self, Store};
 
 pub mod backup;
 pub mod check;
@@ -92,9 +92,7 @@ impl House {
             clouds: clouds.clone(),
             slots: Slots::new(settings.runner.slots),
         });
-        let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-        let unfinished = store.runs(&unfinished).await?.into_iter().map(|row| row.run).collect();
-        tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
+        tokio::task::spawn_blocking(move || workspaces.sweep());
         Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold })
     }
 

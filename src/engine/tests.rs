@@ -20,7 +20,6 @@ use crate::store::memory::Memory;
 
 mod capacity;
 mod queue;
-mod recorded;
 mod rules;
 
 /// Whatever is waited for comes within milliseconds, or never.

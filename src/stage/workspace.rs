@@ -4,15 +4,13 @@
 //! `home`, `tmp`, the file `output`, and `ready` once all of that is in place: a workspace without
 //! it was left half made and is made again.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Work;
 use crate::artifact::Shelf;
-use crate::ids::{AttemptId, RunId};
+use crate::ids::AttemptId;
 use crate::run::event::{Artifact, Failure};
 use crate::run::state::StepPhase;
 use crate::source::{Address, Sources};
@@ -62,12 +60,13 @@ impl Workspaces {
         if workspace.ready().exists() {
             return Ok(workspace);
         }
-        let made = work.recorded.iter().filter(|step| matches!(step.phase, StepPhase::Succeeded { .. }));
-        if let steps @ 1.. = made.count() {
-            // The steps after them would find nothing of what they made.
+        if work.recorded.iter().any(|step| step.phase != StepPhase::Running) {
+            // The intent of the first step is recorded with the attempt's; after its end, the others would
+            // find nothing of what it made.
             let path = workspace.root.display();
             return Err(Failure::infrastructure(format!(
-                "the workspace {path} is gone, and with it what the first {steps} of the attempt's steps made"
+                "the workspace {path} is gone, and with it what the attempt's steps made: somebody removed it, \
+                 or this is a restored backup"
             )));
         }
         self.clear_stage(&work.id).await?;
@@ -129,25 +128,15 @@ impl Workspaces {
         .await
     }
 
-    /// Removes workspaces that nobody has touched for a day, but for those of `unfinished` runs: a step
-    /// may take longer, and need never touch the directory itself.
-    pub fn sweep(&self, unfinished: &HashSet<RunId>) {
+    /// Removes workspaces that nobody has touched for a day.
+    pub fn sweep(&self) {
         let old = |path: &Path| {
             let modified =
                 path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
             SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
         };
-        let root = self.data.join("workspaces");
-        let attempts = walkdir::WalkDir::new(&root).min_depth(4).max_depth(4);
-        let needed = |path: &Path| {
-            let run = path.strip_prefix(&root).ok().and_then(|below| {
-                let mut parts = below.iter().filter_map(OsStr::to_str);
-                Some(RunId::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-            });
-            run.is_some_and(|run| unfinished.contains(&run))
-        };
-        let ended = attempts.into_iter().filter_map(Result::ok).filter(|entry| !needed(entry.path()));
-        for attempt in ended.filter(|entry| old(entry.path())) {
+        let attempts = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(4).max_depth(4);
+        for attempt in attempts.into_iter().filter_map(Result::ok).filter(|entry| old(entry.path())) {
             if let Err(error) = std::fs::remove_dir_all(attempt.path()) {
                 tracing::warn!(path = %attempt.path().display(), %error, "an old workspace cannot be removed");
             }
