@@ -7,9 +7,11 @@ use jiff::Timestamp;
 
 use super::check;
 use crate::backup::Copier;
+use crate::balancer;
 use crate::check::Verdict;
+use crate::runner;
+use crate::store;
 use crate::store::sqlite::Sqlite;
-use crate::{balancer, runner, store};
 
 /// Why a backup could not be taken. Nothing is left of it then.
 #[derive(Debug, thiserror::Error)]

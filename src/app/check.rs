@@ -9,12 +9,15 @@ use jiff::Timestamp;
 
 use crate::artifact::Shelf;
 use crate::backup::{self, Difference, Manifest};
+use crate::balancer;
 use crate::check::{Area, Files, Finding, ImageFact, Judge, Needs, RESTORE, Verdict};
 use crate::cloud::local::{Local, LocalObjects};
 use crate::ids::RunId;
+use crate::log;
+use crate::runner;
+use crate::store;
 use crate::store::hold::{Hold, HoldError};
 use crate::store::sqlite::{Mending, Sqlite};
-use crate::{balancer, log, runner, store};
 
 /// Why a data directory could not be looked through.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,7 @@ pub async fn examine(data: &Path, list: List) -> Result<Verdict, Error> {
     let (data, needs) = (data.to_owned(), judge.needs().clone());
     let known = runs_with_logs(&data)
         .into_iter()
-        .filter(|(_, run)| !run.as_ref().is_some_and(|run| judge.has_run(run)));
+        .filter(|(_, run)| run.as_ref().is_none_or(|run| !judge.has_run(run)));
     let strange_logs = known.map(|(place, _)| place).collect();
     let work = move || {
         look(&data, &needs, list).map(|(files, findings)| (Files { strange_logs, ..files }, findings))

@@ -24,6 +24,18 @@ struct Uploaded {
     object_digest: Digest,
 }
 
+/// What a bake answers when it has chosen what the image is made of, in every version.
+#[derive(Deserialize)]
+struct Recipe {
+    base: Option<Content>,
+    files: Vec<Content>,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    digest: Digest,
+}
+
 /// What one attempt of a stage uploaded so far.
 #[derive(Default)]
 struct Uploads(Vec<((String, u32), Uploaded)>);
@@ -127,6 +139,11 @@ impl Judge {
                     self.log(run, stage.as_str(), *attempt, *step, *log_bytes);
                     if let Ok(uploaded) = Uploaded::deserialize(result) {
                         uploads.0.push(((stage.to_string(), *attempt), uploaded));
+                    }
+                    if let Ok(Recipe { base, files }) = Recipe::deserialize(result) {
+                        for content in base.into_iter().chain(files) {
+                            self.needs.artifacts.entry(content.digest).or_insert_with(|| run.clone());
+                        }
                     }
                 }
                 RunEvent::StepFailed { stage, attempt, step, log_bytes, .. } => {

@@ -25,7 +25,6 @@ mod force;
 mod many;
 mod moments;
 mod queue;
-mod recorded;
 mod rules;
 
 /// Whatever is waited for comes within milliseconds, or never.

@@ -276,11 +276,6 @@ impl RunState {
         self.index.failed
     }
 
-    /// Which stage has that name.
-    pub fn position(&self, stage: &StageName) -> Option<usize> {
-        self.names.get(stage).copied()
-    }
-
     pub fn stage(&self, i: usize) -> (&Stage, &StageState) {
         (&self.pipeline.stages[i], &self.stages[i])
     }

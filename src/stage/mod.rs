@@ -44,10 +44,6 @@ pub trait Stage: Send + Sync {
     /// Carries out the attempt, or what is left of it.
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure>;
 
-    /// Called when the attempt's success is durable: what was kept so that it could be gone on with may
-    /// go now, and not before.
-    fn recorded(&self, _id: &AttemptId) {}
-
     /// How long an attempt may take to come to an end after it was told to stop. Then it is ended
     /// by force.
     fn stop_bound(&self, work: &Work) -> Duration;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Work;
 use crate::artifact::Shelf;
-use crate::ids::{AttemptId, RunId};
+use crate::ids::AttemptId;
 use crate::run::event::{Artifact, Failure};
 use crate::run::state::StepPhase;
 use crate::source::{Address, Sources};
@@ -61,12 +61,13 @@ impl Workspaces {
         if workspace.ready().exists() {
             return Ok(workspace);
         }
-        let made = work.recorded.iter().filter(|step| matches!(step.phase, StepPhase::Succeeded { .. }));
-        if let steps @ 1.. = made.count() {
-            // The steps after them would find nothing of what they made.
+        if work.recorded.iter().any(|step| step.phase != StepPhase::Running) {
+            // The intent of the first step is recorded with the attempt's; after its end, the others would
+            // find nothing of what it made.
             let path = workspace.root.display();
             return Err(Failure::infrastructure(format!(
-                "the workspace {path} is gone, and with it what the first {steps} of the attempt's steps made"
+                "the workspace {path} is gone, and with it what the attempt's steps made: somebody removed it, \
+                 or this is a restored backup"
             )));
         }
         self.clear_stage(&work.id).await?;

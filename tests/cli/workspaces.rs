@@ -23,7 +23,7 @@ fn an_attempt_whose_workspace_is_gone_fails_with_its_cause_and_does_not_go_on_in
     let stage = &here.json(&["show", "two/1", "--json"])["stages"][0];
     assert_eq!(stage["cause"], "infrastructure", "{stage:#}");
     assert!(
-        stage["reason"].as_str().unwrap().contains("is gone, and with it what the first 1 of"),
+        stage["reason"].as_str().unwrap().contains("is gone, and with it what the attempt's steps made"),
         "{stage:#}"
     );
     assert!(!here.path("went-on").exists(), "the third step ran without what the first had made");

@@ -2,6 +2,7 @@
 //! does not notice.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -17,6 +18,47 @@ stages:
     env: { MOOD: \"${{ params.mood }}\" }
     steps: [{ name: Mood, run: test $MOOD = good }, { name: Look, run: test -f step }]
 ";
+
+/// What a backup has.
+const COPIED: [&str; 10] = [
+    "artifacts",
+    "backup.jsonl",
+    "balancer.json",
+    "cache",
+    "images",
+    "instances",
+    "logs",
+    "objects",
+    "runner",
+    "windlass.db",
+];
+
+/// What there is in a data directory at work: that, and what is of processes and of the moment.
+const KNOWN: [&str; 23] = [
+    "artifacts",
+    "balancer.json",
+    "balancer.lock",
+    "balancer.log",
+    "balancer.sock",
+    "balancer.start.lock",
+    "builders",
+    "cache",
+    "home.json",
+    "images",
+    "instances",
+    "lock",
+    "logs",
+    "objects",
+    "runner",
+    "runner.lock",
+    "runner.log",
+    "runner.sock",
+    "windlass.db",
+    "windlass.db-shm",
+    "windlass.db-wal",
+    "windlass.sock",
+    "workspaces",
+];
 
 #[test]
 fn a_backup_under_load_goes_on_elsewhere_and_the_original_does_not_notice() {
@@ -39,6 +81,16 @@ fn a_backup_under_load_goes_on_elsewhere_and_the_original_does_not_notice() {
     there(&["check-data"]).with(0).says(&["is sound: 3 runs"]);
     for words in [&["show", "shop/1", "--json"][..], &["show", "flaky/1", "--json"], &["logs", "shop/1"]] {
         assert_eq!(there(words).with(0).out, world.windlass(words).with(0).out, "{words:?}");
+    }
+    let names = |directory: &Path| -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.map(|name| name.into_string().unwrap()).collect()
+    };
+    for name in names(&world.data) {
+        assert!(KNOWN.contains(&name.as_str()), "{name} is new: does a backup copy it? See src/backup");
+    }
+    for name in names(&copy) {
+        assert!(COPIED.contains(&name.as_str()), "{name} is of the original's processes");
     }
     // An image that a fleet runs has to be there.
     let (kept, away) = (copy.join("images").join(image(&shipped)), world.directory.join("away"));

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqliteConnection, query, query_as};
 
-use super::error::{damaged, understand};
+use super::error::understand;
 use super::read::{self, Fields};
 use super::{FILE, Sqlite, schema};
 use crate::ids::StreamId;
@@ -74,7 +74,7 @@ impl Inspection {
     /// What SQLite itself finds wrong, in its words; at most 100 things.
     pub async fn integrity(&mut self) -> Result<Vec<String>, Error> {
         let path = &self.path;
-        let found: Vec<(String,)> = query_as("SELECT integrity_check FROM pragma_integrity_check(100)")
+        let found: Vec<(String,)> = query_as("PRAGMA integrity_check(100)")
             .fetch_all(&mut self.connection)
             .await
             .map_err(|error| understand(path, error))?;
@@ -227,10 +227,9 @@ impl Sqlite {
         match schema::format(&path, &mut connection).await? {
             schema::FORMAT => {}
             found => {
-                return Err(damaged(
-                    &path,
-                    format!("it has format {found}: any command that writes brings it up to date"),
-                ));
+                let message =
+                    format!("it has the older format {found}; any command that writes brings it up to date");
+                return Err(Error::Failed { path: path.display().to_string(), message });
             }
         }
         if mending.indexes {
