@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::reach::{Place, Reach, Where, reach};
 use super::show::look;
 use super::{Error, Exit, text};
+use crate::http::client;
 use crate::ids::{AttemptId, RunId, StageName, StepId};
 use crate::log;
 use crate::run::view::{RunView, StageView, StepStatus};
@@ -53,10 +54,13 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         }
         return Ok(Exit::Good);
     }
-    let views = watch(&place, view).await?;
+    let (views, told) = watch(&place, view).await?;
     let last = follow(&which, views, &mut printer).await?;
     if which.is_over(&last) {
         return Ok(Exit::Good);
+    }
+    if let Ok(error @ client::Error::Silent { .. }) = told.await {
+        return Err(error.into());
     }
     Err(Error::world(format!("nobody drives {} any more, so this is all for now", args.run)).hint(format!(
         "windlass resume {}{} carries it on",
@@ -65,19 +69,28 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     )))
 }
 
-/// The run's newest view, from now on. Closed when nobody drives the run any more.
-async fn watch(place: &Place, first: RunView) -> Result<watch::Receiver<Arc<RunView>>, Error> {
+/// The run's newest view, from now on. Closed when nobody drives the run any more, or nobody tells of it:
+/// the other value is why.
+async fn watch(
+    place: &Place,
+    first: RunView,
+) -> Result<(watch::Receiver<Arc<RunView>>, oneshot::Receiver<client::Error>), Error> {
     let run = first.run.clone();
     let (sender, receiver) = watch::channel(Arc::new(first));
+    let (tell, told) = oneshot::channel();
     if let Reach::Holder(client) = reach(place).await? {
         let mut views = client.changes(&run).await?;
         tokio::spawn(async move {
-            while let Some(Ok(view)) = views.next().await {
-                sender.send_replace(Arc::new(view));
+            while let Some(view) = views.next().await {
+                match view {
+                    Ok(view) => drop(sender.send_replace(Arc::new(view))),
+                    // Said before the views end, and so not missed.
+                    Err(error) => return drop(tell.send(error)),
+                }
             }
         });
     }
-    Ok(receiver)
+    Ok((receiver, told))
 }
 
 /// Prints each piece once, as it begins, to its end. Answers the last view.

@@ -1,6 +1,7 @@
 //! `windlass show`
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -8,12 +9,16 @@ use super::reach::{Place, Reach, Where, no_run, reach};
 use super::text::{BOLD, DIM, clean, stage_look, step_look};
 use super::{Error, Exit, shipment, text};
 use crate::engine::{self, view_of_journal};
-use crate::http::{interrupted, measure};
+use crate::http::{client, interrupted, measure};
 use crate::ids::RunId;
 use crate::journal;
 use crate::run::view::{AttemptView, GateView, RunView, StageStatus, StageView, StepView};
 
 mod report;
+
+/// So often it is looked who answers, where whoever did went away, and the pause between two looks.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Show a run: its stages and steps, why it waits or failed, and what a promotion ships
 #[derive(Debug, clap::Args)]
@@ -40,7 +45,19 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
 /// The run as it is now, whoever has it.
 pub async fn look(place: impl Into<Place>, run: &RunId) -> Result<RunView, Error> {
     let place = place.into();
-    match reach(&place).await? {
+    let mut reached = reach(&place).await?;
+    for _ in 0..LOOKS {
+        let Reach::Holder(client) = &reached else { break };
+        match client.run(run).await {
+            // It is just going, with the end of its run: then the directory itself tells.
+            Err(client::Error::Gone { .. }) if place.directory().is_some() => {
+                tokio::time::sleep(PAUSE).await;
+                reached = reach(&place).await?;
+            }
+            view => return Ok(view?),
+        }
+    }
+    match reached {
         Reach::Holder(client) => Ok(client.run(run).await?),
         Reach::Stored(None) => Err(no_run(run, &place)),
         Reach::Stored(Some(store)) => {

@@ -64,10 +64,7 @@ pub enum Error {
     Settings(String),
     #[error("there is no fleet {0}: windlass status lists those there are")]
     NoFleet(FleetId),
-    #[error(
-        "{holder} holds {fleet}: windlass cancel {holder} ends it, \
-         and where nobody drives it, windlass resume {holder} afterwards"
-    )]
+    #[error("{holder} holds {fleet}: windlass cancel {holder} ends it")]
     Held { fleet: FleetId, holder: RunId },
     /// As things are, it makes no sense; the sentence says why, and what to do.
     #[error("{0}")]

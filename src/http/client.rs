@@ -304,7 +304,7 @@ impl Client {
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match tokio::time::timeout(DEADLINE, answer).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::Silent { who: self.peer.to_string() }),
+            Err(_) => Err(Error::Silent { who: self.peer.by_process() }),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use super::SOCKET;
 use crate::ipc;
 use crate::secret::Secret;
+use crate::store::hold::Hold;
 
 /// Who is asked.
 #[derive(Debug, Clone)]
@@ -83,6 +84,17 @@ impl Peer {
         match self {
             Self::Holder(_) => "windlass",
             Self::Server(server) => &server.authority,
+        }
+    }
+
+    /// Who it is, with the process's number where that is known: for whoever is to look after it.
+    pub fn by_process(&self) -> String {
+        let Self::Holder(data) = self else { return self.to_string() };
+        match Hold::holder(data) {
+            Ok(Some(holder)) => {
+                format!("process {} ({}), which holds {},", holder.pid, holder.what, data.display())
+            }
+            _ => self.to_string(),
         }
     }
 

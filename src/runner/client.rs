@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,6 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::place::GUARD;
 use super::protocol::{Answer, Ask, Hello, NO_REQUEST, Request, Response, SOCKET};
@@ -36,6 +38,9 @@ const LOG: &str = "runner.log";
 /// ended without it. With that it is over within [`super::LATE`].
 const OVERDUE: Duration = Duration::from_millis(1700);
 
+/// The shortest time in which it is expected to say that it is there.
+const AT_LEAST: Duration = Duration::from_secs(1);
+
 /// So many times in a row a runner may go away at once before it is given up.
 const TRIES: u32 = 5;
 
@@ -53,14 +58,23 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     data: PathBuf,
     program: PathBuf,
-    connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+    held: tokio::sync::Mutex<Option<Held>>,
+    /// A runner of another version is there, which ends when its steps have: nothing can be asked of it.
+    draining: watch::Sender<bool>,
+}
+
+/// A connection, and who looks after the runner at its other end.
+struct Held {
+    connection: Arc<Connection>,
+    _guard: AbortOnDropHandle<()>,
 }
 
 impl Client {
     /// A client for the runner of the data directory `data`, which is there; `program` is the
     /// windlass binary, run as `program guard --data DIR`.
     pub fn new(data: PathBuf, program: PathBuf) -> Self {
-        Self(Arc::new(Inner { data, program, connection: tokio::sync::Mutex::default() }))
+        let (draining, _) = watch::channel(false);
+        Self(Arc::new(Inner { data, program, held: tokio::sync::Mutex::default(), draining }))
     }
 
     async fn ask(&self, ask: Ask<'_>, step: &StepId) -> Result<Exit, Error> {
@@ -84,13 +98,47 @@ impl Client {
 
     /// The connection; a new one if there is none or it broke.
     async fn connection(&self) -> Result<Arc<Connection>, Error> {
-        let mut held = self.0.connection.lock().await;
-        match held.as_ref().filter(|connection| connection.is_open()) {
-            Some(connection) => Ok(Arc::clone(connection)),
-            None => {
-                let connection = Arc::new(self.0.connect().await?);
-                *held = Some(Arc::clone(&connection));
-                Ok(connection)
+        let mut held = self.0.held.lock().await;
+        if let Some(Held { connection, .. }) = held.as_ref().filter(|held| held.connection.is_open()) {
+            return Ok(Arc::clone(connection));
+        }
+        let connection = Arc::new(self.0.connect().await?);
+        let guard = tokio::spawn(look_after(self.0.data.clone(), Arc::clone(&connection)));
+        *held = Some(Held { connection: Arc::clone(&connection), _guard: AbortOnDropHandle::new(guard) });
+        Ok(connection)
+    }
+
+    /// Sees to it that the runner answers about `step` for as long as this is polled. One that does not
+    /// is killed at `by`. Never returns.
+    async fn insist(&self, step: &StepId, by: Instant) -> Infallible {
+        loop {
+            let by = by.max(Instant::now() + AT_LEAST);
+            let mut draining = self.0.draining.subscribe();
+            let asked = async { self.connection().await.ok()?.is_there(step).await };
+            // That one is well, and has steps of others.
+            let drains = async { draining.wait_for(|draining| *draining).await.map(drop) };
+            let there = async {
+                tokio::select! {
+                    _ = asked => {}
+                    _ = drains => {}
+                }
+            };
+            guard::answer(&self.0.data, by, there).await;
+            tokio::time::sleep(AT_LEAST).await;
+        }
+    }
+}
+
+/// Sees to it that the runner answers for as long as somebody waits for it to.
+async fn look_after(data: PathBuf, connection: Arc<Connection>) {
+    loop {
+        let asked = connection.asked.notified();
+        match connection.awaited() {
+            None => asked.await,
+            Some(step) => {
+                tokio::time::sleep(guard::BEAT).await;
+                let by = Instant::now() + PATIENCE;
+                guard::answer(&data, by, connection.is_there(&step)).await;
             }
         }
     }
@@ -111,7 +159,11 @@ impl Runner for Client {
         let by = Instant::now() + grace;
         tokio::select! {
             ended = self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step) => ended,
+<<<<<<< HEAD
             never = watchdog::insist(&self.0.data, by) => match never {},
+=======
+            never = self.insist(step, by) => match never {},
+>>>>>>> cancel
             () = tokio::time::sleep_until(by + OVERDUE) => {
                 Err(self.0.unreachable(&watchdog::end_from_outside(&self.0.data, step).await))
             }
@@ -123,8 +175,10 @@ impl Inner {
     async fn connect(&self) -> Result<Connection, Error> {
         let mut tries = 0;
         loop {
+            self.draining.send_replace(false);
             if let Ok(stream) = ipc::connect(&self.data, SOCKET).await {
                 let by = Instant::now() + PATIENCE;
+<<<<<<< HEAD
                 let greeted = tokio::select! {
                     greeted = Connection::greet(stream, &self.data) => greeted,
                     never = watchdog::insist(&self.data, by) => match never {},
@@ -134,17 +188,22 @@ impl Inner {
                 };
                 match greeted {
                     Ok(Greeted::Welcome(connection)) => return Ok(connection),
+=======
+                match guard::answer(&self.data, by, Connection::greet(stream)).await {
+                    Some(Ok(Greeted::Welcome(connection))) => return Ok(connection),
+>>>>>>> cancel
                     // It drains; when it has ended, the next one may be started.
-                    Ok(Greeted::Other { hello, mut reader }) => {
+                    Some(Ok(Greeted::Other { hello, mut reader })) => {
                         tracing::info!(
                             version = hello.windlass_runner,
                             "waiting for another version's runner to end its steps"
                         );
+                        self.draining.send_replace(true);
                         while let Ok(Some(_)) = reader.next::<serde::de::IgnoredAny>().await {}
                         continue;
                     }
                     // It was just leaving, or hung and was ended.
-                    Err(_) => {}
+                    Some(Err(_)) | None => {}
                 }
             }
             if tries == TRIES {
@@ -235,21 +294,29 @@ struct Connection {
     waiting: Arc<Waiting>,
     closed: watch::Receiver<bool>,
     /// Somebody waits for one more answer.
-    asked: Arc<Notify>,
+    asked: Notify,
+    /// The step that was asked about last.
+    last: Mutex<Option<StepId>>,
     reading: JoinHandle<()>,
+<<<<<<< HEAD
     watching: JoinHandle<()>,
+=======
+>>>>>>> cancel
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.reading.abort();
+<<<<<<< HEAD
         self.watching.abort();
+=======
+>>>>>>> cancel
     }
 }
 
 impl Connection {
-    /// Exchanges hellos with the runner of `data`.
-    async fn greet(stream: UnixStream, data: &Path) -> io::Result<Greeted> {
+    /// Exchanges hellos.
+    async fn greet(stream: UnixStream) -> io::Result<Greeted> {
         let (read, write) = stream.into_split();
         let (mut reader, mut writer) = (ipc::Reader::new(read), ipc::Writer::new(write));
         writer.send(&Hello::OURS).await?;
@@ -268,6 +335,7 @@ impl Connection {
         });
         let writer = tokio::sync::Mutex::new(writer);
         let next = AtomicU64::new(NO_REQUEST + 1);
+<<<<<<< HEAD
         let asked = Arc::new(Notify::new());
         let watching = tokio::spawn({
             let (data, waiting, asked) = (data.to_owned(), Arc::clone(&waiting), Arc::clone(&asked));
@@ -280,6 +348,24 @@ impl Connection {
             }
         });
         Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, reading, watching }))
+=======
+        let (asked, last) = (Notify::new(), Mutex::default());
+        Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, last, reading }))
+    }
+
+    /// A step, if somebody waits for one to end.
+    fn awaited(&self) -> Option<StepId> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.as_ref().filter(|waiting| !waiting.is_empty())?;
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns when the runner has answered anything: that it knows no such step, as no attempt has so
+    /// many. `None` when it is gone.
+    async fn is_there(&self, step: &StepId) -> Option<Answer> {
+        let none = StepId { step: u32::MAX, ..step.clone() };
+        self.ask(Ask::Wait(none)).await.ok().flatten()
+>>>>>>> cancel
     }
 
     fn is_open(&self) -> bool {
@@ -301,6 +387,11 @@ impl Connection {
             Some(waiting) => waiting.insert(id, answer),
             None => return Ok(None),
         };
+        let step = match &request.ask {
+            Ask::Start(start) => &start.step,
+            Ask::Wait(step) | Ask::Cancel { step, .. } => step,
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(step.clone());
         self.asked.notify_one();
         let sent = self.writer.lock().await.send(&request).await;
         match sent {

@@ -163,14 +163,14 @@ impl Family {
             if strays.is_empty() {
                 return;
             }
+            tracing::info!(?strays, me = %self.me, "ending what steps left behind");
+            for process in process::descendants(&process::all(), &strays) {
+                let _ = process.signal(Signal::KILL);
+            }
             if Instant::now() > by {
                 tracing::warn!(?strays, "what steps left behind does not end, not even by SIGKILL");
                 self.stuck.lock().unwrap_or_else(PoisonError::into_inner).extend(strays);
                 return;
-            }
-            tracing::info!(?strays, me = %self.me, "ending what steps left behind");
-            for process in process::descendants(&process::all(), &strays) {
-                let _ = process.signal(Signal::KILL);
             }
             let _ = tokio::time::timeout(AGAIN, died).await;
         }

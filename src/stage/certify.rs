@@ -28,7 +28,9 @@ impl Stage for Certify {
         }
         if let Next::Do(mut step) = attempt.next::<()>(&format!("Certify {}", image.name)).await? {
             let compute = attempt.work.cloud(self.clouds.as_ref())?.compute;
-            let certified = step.heard(compute.certify_image(&image.id)).await.map_err(failed);
+            let certify = async { step.heard(compute.certify_image(&image.id)).await.map_err(failed) };
+            // Certified or not is one fact at the cloud, and asking again for the same is harmless.
+            let certified = attempt.unless_stopped(certify).await;
             if certified.is_ok() {
                 step.say(&format!("{} ({}) is certified", image.name, image.id));
             }
@@ -39,6 +41,7 @@ impl Stage for Certify {
     }
 
     fn stop_bound(&self, _work: &Work) -> Duration {
-        Duration::from_secs(30)
+        // A call is dropped where it stands.
+        Duration::from_secs(10)
     }
 }

@@ -53,7 +53,7 @@ impl Script {
         let Kind::Script(script) = &work.stage().kind else {
             return Err(Failure::infrastructure("a script stage without a script; this is a defect"));
         };
-        let url = self.environment_url(&work).await?;
+        let url = attempt.unless_stopped(self.environment_url(&work)).await?;
         let workspace = attempt.unless_stopped(self.workspaces.prepare(&work)).await?;
         let secrets = secrets(&work)?;
         let mut env = environment(&work, &workspace.home(), &workspace.tmp(), &secrets);

@@ -66,7 +66,6 @@ fn nasty_step(world: &World, n: u32, run: &str) -> StartStep {
     start
 }
 
-/// The last runner is gone, for a test that stopped or killed it.
 fn stop(runner: Pid) {
     rustix::process::kill_process(runner, Signal::STOP).unwrap();
 }
@@ -180,7 +179,7 @@ async fn a_runner_that_can_open_nothing_more_says_so_and_recovers() {
     let world = World::new();
     world.run(&world.step(1, ":")).await;
     let limit = |open: u64| {
-        let limit = Rlimit { current: Some(open), maximum: Some(4096) };
+        let limit = Rlimit { current: Some(open), ..rustix::process::getrlimit(Resource::Nofile) };
         rustix::process::prlimit(Some(world.runner()), Resource::Nofile, limit).unwrap();
     };
     limit(8);

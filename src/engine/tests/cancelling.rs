@@ -11,7 +11,8 @@ name: shop
 queue: every
 stages:
   build: { steps: [{ run: make }], artifacts: { app: dist/ } }
-  bake: { uses: bake, needs: build, with: { start: ./shop } }
+  upload: { uses: upload, needs: build, with: { artifact: app } }
+  bake: { uses: bake, needs: upload, with: { start: ./shop } }
   staging: { uses: deploy, needs: bake, environment: staging }
 ";
 
