@@ -123,7 +123,7 @@ impl Client {
                     _ = drains => {}
                 }
             };
-            guard::answer(&self.0.data, by, there).await;
+            watchdog::answer(&self.0.data, by, there).await;
             tokio::time::sleep(AT_LEAST).await;
         }
     }
@@ -136,9 +136,9 @@ async fn look_after(data: PathBuf, connection: Arc<Connection>) {
         match connection.awaited() {
             None => asked.await,
             Some(step) => {
-                tokio::time::sleep(guard::BEAT).await;
+                tokio::time::sleep(watchdog::BEAT).await;
                 let by = Instant::now() + PATIENCE;
-                guard::answer(&data, by, connection.is_there(&step)).await;
+                watchdog::answer(&data, by, connection.is_there(&step)).await;
             }
         }
     }
@@ -159,11 +159,7 @@ impl Runner for Client {
         let by = Instant::now() + grace;
         tokio::select! {
             ended = self.ask(Ask::Cancel { step: step.clone(), grace_ms }, step) => ended,
-<<<<<<< HEAD
-            never = watchdog::insist(&self.0.data, by) => match never {},
-=======
             never = self.insist(step, by) => match never {},
->>>>>>> cancel
             () = tokio::time::sleep_until(by + OVERDUE) => {
                 Err(self.0.unreachable(&watchdog::end_from_outside(&self.0.data, step).await))
             }
@@ -178,20 +174,8 @@ impl Inner {
             self.draining.send_replace(false);
             if let Ok(stream) = ipc::connect(&self.data, SOCKET).await {
                 let by = Instant::now() + PATIENCE;
-<<<<<<< HEAD
-                let greeted = tokio::select! {
-                    greeted = Connection::greet(stream, &self.data) => greeted,
-                    never = watchdog::insist(&self.data, by) => match never {},
-                    () = tokio::time::sleep_until(by + STAYED) => {
-                        return Err(self.unreachable("it is there, does not answer and does not end"));
-                    }
-                };
-                match greeted {
-                    Ok(Greeted::Welcome(connection)) => return Ok(connection),
-=======
-                match guard::answer(&self.data, by, Connection::greet(stream)).await {
+                match watchdog::answer(&self.data, by, Connection::greet(stream)).await {
                     Some(Ok(Greeted::Welcome(connection))) => return Ok(connection),
->>>>>>> cancel
                     // It drains; when it has ended, the next one may be started.
                     Some(Ok(Greeted::Other { hello, mut reader })) => {
                         tracing::info!(
@@ -298,19 +282,11 @@ struct Connection {
     /// The step that was asked about last.
     last: Mutex<Option<StepId>>,
     reading: JoinHandle<()>,
-<<<<<<< HEAD
-    watching: JoinHandle<()>,
-=======
->>>>>>> cancel
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.reading.abort();
-<<<<<<< HEAD
-        self.watching.abort();
-=======
->>>>>>> cancel
     }
 }
 
@@ -335,20 +311,6 @@ impl Connection {
         });
         let writer = tokio::sync::Mutex::new(writer);
         let next = AtomicU64::new(NO_REQUEST + 1);
-<<<<<<< HEAD
-        let asked = Arc::new(Notify::new());
-        let watching = tokio::spawn({
-            let (data, waiting, asked) = (data.to_owned(), Arc::clone(&waiting), Arc::clone(&asked));
-            async move {
-                let waits = || {
-                    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                    waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
-                };
-                watchdog::watch(&data, waits, asked).await;
-            }
-        });
-        Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, reading, watching }))
-=======
         let (asked, last) = (Notify::new(), Mutex::default());
         Ok(Greeted::Welcome(Self { writer, next, waiting, closed, asked, last, reading }))
     }
@@ -365,7 +327,6 @@ impl Connection {
     async fn is_there(&self, step: &StepId) -> Option<Answer> {
         let none = StepId { step: u32::MAX, ..step.clone() };
         self.ask(Ask::Wait(none)).await.ok().flatten()
->>>>>>> cancel
     }
 
     fn is_open(&self) -> bool {
