@@ -20,6 +20,7 @@ use crate::store::memory::Memory;
 
 mod capacity;
 mod queue;
+mod recorded;
 mod rules;
 
 /// Whatever is waited for comes within milliseconds, or never.
@@ -285,8 +286,18 @@ fn engine(
     clock: &Arc<ManualClock>,
     scripts: &watch::Receiver<Script>,
 ) -> Engine {
+    engine_of(data, store, clock, Arc::new(Scripted(scripts.clone())))
+}
+
+/// With one stage for all kinds.
+fn engine_of(
+    data: &std::path::Path,
+    store: &Arc<Memory>,
+    clock: &Arc<ManualClock>,
+    stage: Arc<dyn Stage>,
+) -> Engine {
     let stages = ["script", "upload", "bake", "deploy", "certify"];
-    let stage = |word| (word, Arc::new(Scripted(scripts.clone())) as Arc<dyn Stage>);
+    let stage = |word| (word, stage.clone());
     Engine::new(Parts {
         data: data.to_owned(),
         store: store.clone(),

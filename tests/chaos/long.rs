@@ -97,6 +97,9 @@ fn happens(ground: &mut Ground, balancer: bool, felt: &mut Felt, versions: &mut 
             ground.dice.pause(1000);
             if ground.dice.chance(30) {
                 ground.kill_server();
+            } else if number("WINDLASS_CHAOS").is_some() && ground.dice.chance(20) {
+                // Longer than the server waits for it, so that what it writes fails.
+                std::thread::sleep(Duration::from_secs(12));
             }
             locked.over();
         }
