@@ -44,6 +44,7 @@ fn storm(number: u64) {
     assert_eq!(first["status"], "succeeded", "{first:#}");
     let traffic = Traffic::on(ground.world.production);
     traffic.goes_on(20);
+    ground.send();
     // Without the balancer there is no traffic, so in half of them it lives.
     let balancer = ground.dice.chance(50);
     let (mut felt, mut versions) = (Felt::default(), 1);

@@ -33,7 +33,9 @@ impl Stage for Keeping {
 #[tokio::test]
 async fn a_stage_hears_of_its_success_when_that_is_in_the_journal() {
     let mut world = World::new("", "");
-    world.script.send_modify(|script| drop(script.broken.insert((1, "upload"))));
+    world.script.send_modify(|script| {
+        script.broken.insert((1, "upload"));
+    });
     let (heard, hears) = watch::channel(Vec::new());
     let scripted = Scripted(world.script.subscribe());
     let keeping = Keeping { scripted, store: world.store.clone(), heard };
