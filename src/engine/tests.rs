@@ -25,6 +25,7 @@ mod force;
 mod many;
 mod moments;
 mod queue;
+mod recorded;
 mod rules;
 
 /// Whatever is waited for comes within milliseconds, or never.
@@ -290,7 +291,17 @@ fn engine(
     clock: &Arc<ManualClock>,
     scripts: &watch::Receiver<Script>,
 ) -> Engine {
-    Engine::new(parts(data, store, clock.clone(), scripts))
+    engine_of(data, store, clock, Arc::new(Scripted(scripts.clone())))
+}
+
+/// With one stage for all kinds.
+fn engine_of(
+    data: &std::path::Path,
+    store: &Arc<Memory>,
+    clock: &Arc<ManualClock>,
+    stage: Arc<dyn Stage>,
+) -> Engine {
+    Engine::new(parts_of(data, store, clock.clone(), stage))
 }
 
 fn parts(
@@ -299,8 +310,17 @@ fn parts(
     clock: Arc<dyn Clock>,
     scripts: &watch::Receiver<Script>,
 ) -> Parts {
+    parts_of(data, store, clock, Arc::new(Scripted(scripts.clone())))
+}
+
+fn parts_of(
+    data: &std::path::Path,
+    store: &Arc<Memory>,
+    clock: Arc<dyn Clock>,
+    stage: Arc<dyn Stage>,
+) -> Parts {
     let stages = ["script", "upload", "bake", "deploy", "certify"];
-    let stage = |word| (word, Arc::new(Scripted(scripts.clone())) as Arc<dyn Stage>);
+    let stage = |word| (word, stage.clone());
     Parts {
         data: data.to_owned(),
         store: store.clone(),

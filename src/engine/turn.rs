@@ -126,10 +126,23 @@ impl Driver {
         if !batch.is_empty() {
             self.shared.parts.store.append(batch).await?;
         }
+        self.let_go(&draft.events);
         observe::appended(&self.run, draft.events.iter().map(|(_, event)| event));
         observe::waits(&self.state, &before_waits, &self.waits);
         self.told |= !draft.events.is_empty() || before_waits != self.waits;
         Ok(draft)
+    }
+
+    /// Tells stages of attempts whose success is durable now.
+    fn let_go(&self, recorded: &[(Timestamp, RunEvent)]) {
+        for (_, event) in recorded {
+            if let RunEvent::AttemptSucceeded { stage, attempt, .. } = event
+                && let Some(i) = self.state.position(stage)
+                && let Some(kind) = self.shared.parts.stages.get(self.state.pipeline.stages[i].kind.word())
+            {
+                kind.recorded(&self.state.attempt_id(i, *attempt));
+            }
+        }
     }
 
     /// The environments that somebody wants to promote to and that run something else by now than

@@ -13,7 +13,7 @@ use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
 use super::{Attempt, Stage, Work, outputs, reports};
 use crate::cloud::Clouds;
-use crate::ids::FleetId;
+use crate::ids::{AttemptId, FleetId};
 use crate::journal::load_fleet;
 use crate::log::Redactor;
 use crate::pipeline::model::{Kind, ShellStep};
@@ -40,6 +40,10 @@ impl Stage for Script {
             end_left_over(self.runner.as_ref(), attempt).await;
         }
         done
+    }
+
+    fn recorded(&self, attempt: &AttemptId) {
+        self.workspaces.remove(attempt);
     }
 
     fn stop_bound(&self, _work: &Work) -> Duration {

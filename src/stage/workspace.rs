@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Work;
 use crate::artifact::Shelf;
-use crate::ids::AttemptId;
+use crate::ids::{AttemptId, RunId};
 use crate::run::event::{Artifact, Failure};
 use crate::run::state::StepPhase;
 use crate::source::{Address, Sources};

@@ -150,13 +150,16 @@ fn said_by_the_program(ground: &Ground, runs: &[String]) {
     }
 }
 
-/// Nothing is in the data directory but what belongs there.
+/// Nothing is in the data directory but what belongs there. Whoever is killed leaves its socket; the next that
+/// listens takes its place, where one is needed. What SQLite keeps beside the database is its own business.
 pub fn only_known_files(data: &Path) {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 20] = [
         "artifacts",
         "balancer.json",
         "balancer.lock",
         "balancer.log",
+        "balancer.start.lock",
+        "builders",
         "cache",
         "images",
         "instances",
@@ -166,10 +169,11 @@ pub fn only_known_files(data: &Path) {
         "runner",
         "runner.lock",
         "runner.log",
+        "runner.sock",
         "windlass.db",
+        "windlass.db-shm",
+        "windlass.db-wal",
         "workspaces",
-        "balancer.start.lock",
-        "builders",
     ];
     let names = |directory: &Path| -> Vec<String> {
         let entries = fs::read_dir(directory).into_iter().flatten();

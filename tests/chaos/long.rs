@@ -44,6 +44,7 @@ fn storm(number: u64) {
     assert_eq!(first["status"], "succeeded", "{first:#}");
     let traffic = Traffic::on(ground.world.production);
     traffic.goes_on(20);
+    ground.send();
     // Without the balancer there is no traffic, so in half of them it lives.
     let balancer = ground.dice.chance(50);
     let (mut felt, mut versions) = (Felt::default(), 1);
@@ -97,6 +98,9 @@ fn happens(ground: &mut Ground, balancer: bool, felt: &mut Felt, versions: &mut 
             ground.dice.pause(1000);
             if ground.dice.chance(30) {
                 ground.kill_server();
+            } else if number("WINDLASS_CHAOS").is_some() && ground.dice.chance(20) {
+                // Longer than the server waits for it, so that what it writes fails.
+                std::thread::sleep(Duration::from_secs(12));
             }
             locked.over();
         }
