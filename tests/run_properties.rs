@@ -157,7 +157,7 @@ impl<'a> World<'a> {
     fn lasted(&mut self) -> BTreeMap<usize, Duration> {
         let timed: Vec<_> = timed(&self.state).collect();
         let lasted = timed.into_iter().map(|(i, began)| {
-            let then = || (self.ran, windlass::clock::between(began, self.now));
+            let then = || (self.ran, windlass::clock::between(began, self.state.updated_at));
             let name = (i, self.state.attempt_number(i), began);
             let (heard, then) = *self.heard.entry(name).or_insert_with(then);
             (i, then + self.ran - heard)
