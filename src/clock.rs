@@ -67,7 +67,8 @@ struct Age {
 }
 
 impl<K: Ord> Ages<K> {
-    /// How old `thing` is that began at `began`; `now` is what the clock on the wall says.
+    /// How old `thing` is that began at `began`; `now` is what the clock on the wall says, or, for what an
+    /// earlier process began, up to when that is known to have gone on.
     pub fn of(&mut self, thing: K, began: Timestamp, now: Timestamp) -> Duration {
         self.at(Instant::now(), thing, began, now)
     }

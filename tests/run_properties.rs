@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use windlass::clock::between;
 use windlass::ids::{EnvironmentName, PipelineName, RunId};
 use windlass::pipeline::model::Kind;
 use windlass::run::approval::{Policy, Rules};
@@ -157,7 +158,7 @@ impl<'a> World<'a> {
     fn lasted(&mut self) -> BTreeMap<usize, Duration> {
         let timed: Vec<_> = timed(&self.state).collect();
         let lasted = timed.into_iter().map(|(i, began)| {
-            let then = || (self.ran, windlass::clock::between(began, self.now));
+            let then = || (self.ran, between(began, self.state.updated_at));
             let name = (i, self.state.attempt_number(i), began);
             let (heard, then) = *self.heard.entry(name).or_insert_with(then);
             (i, then + self.ran - heard)
@@ -394,9 +395,10 @@ proptest! {
                 }
             }
             world.now = Timestamp::from_second(1_700_000_000 + seconds).unwrap();
-            // A process that hears of an attempt for the first time has nothing but the clock: it may take
-            // it for older than it is. So another one takes over only where the clock was set back.
-            if again && world.journal.iter().all(|(at, _)| *at >= world.now) {
+            // A process that hears of an attempt for the first time has nothing but the journal: where the clock
+            // was set between two of its events, it takes the attempt for older than it is.
+            let known = |(_, began)| between(began, world.state.updated_at) < Duration::from_secs(1800);
+            if again && timed(&world.state).all(known) {
                 let now = world.now;
                 world = World::resume(&draft, world.journal, world.turn);
                 world.now = now;

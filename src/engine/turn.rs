@@ -251,7 +251,7 @@ impl Driver {
     /// Asks `decide` until it has nothing more to say.
     pub(super) fn decide(&mut self, now: Timestamp, draft: &mut Draft) -> Result<(), Error> {
         let slots = self.shared.parts.slots.clone();
-        let lasted = self.lasted(now);
+        let lasted = self.lasted();
         let wanting = room::wanting(&self.shared.parts.data);
         loop {
             let taken = draft.slots.len() as u32;
@@ -283,15 +283,17 @@ impl Driver {
             draft.decision = decision;
             if !more {
                 // What began in this turn is heard of now, and counted from now on.
-                self.lasted(now);
+                self.lasted();
                 return Ok(());
             }
         }
     }
 
-    /// How long what is timed has lasted.
-    fn lasted(&mut self, now: Timestamp) -> BTreeMap<usize, Duration> {
+    /// How long what is timed has lasted. Of what an earlier process began the journal tells it: the time in
+    /// which nobody was there to take in how it ended does not count.
+    fn lasted(&mut self) -> BTreeMap<usize, Duration> {
         let (state, ages) = (&self.state, &mut self.ages);
+        let now = state.updated_at;
         let name = |i: usize| (i, state.attempt_number(i), matches!(state.stages[i].phase, Phase::Running));
         let lasted = decide::timed(state).map(|(i, began)| (i, ages.of(name(i), began, now))).collect();
         ages.retain(|thing| state.stages.get(thing.0).is_some_and(|_| name(thing.0) == *thing));

@@ -69,7 +69,6 @@ impl Script {
         reports::read(attempt, &script.reports, &workspace, &shell.mask, ran).await?;
         let outputs = self.outputs(&workspace, &shell.mask)?;
         let artifacts = self.artifacts(&work, &workspace).await?;
-        self.workspaces.remove(&work.id);
         Ok(Outcome { outputs, artifacts, ..Outcome::default() })
     }
 

@@ -57,7 +57,8 @@ fn a_failed_stage_of_five_weeks_ago_is_replayed_with_what_was_recorded_and_with_
     let words = ["replay", "shop/1", "--failed", "--set", "params.mood=good", "--as", "hubot"];
     let client = world.start(&words);
     let view = world.until("shop/1", "it goes on to the gate", |view| {
-        view["status"] == "waiting" || !view["finished_at"].is_null()
+        let replayed = view["replays"].as_array().is_some_and(|replays| replays.len() == 1);
+        replayed && (view["status"] == "waiting" || !view["finished_at"].is_null())
     });
     // What `--promote` said beforehand holds, as nothing of it was used.
     if view["status"] == "waiting" {
