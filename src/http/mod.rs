@@ -48,6 +48,7 @@ mod runs;
 mod tests;
 mod ticks;
 pub mod ui;
+mod upload;
 mod webhooks;
 
 pub use access::{Access, AccessError};

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::guard::{self, Guard};
 use super::{
     Api, BODY_LIMIT, Problem, acts, deliveries, fleets, frame, gc, health, logs, openapi, pipelines, runs,
-    ticks, ui, webhooks,
+    ticks, ui, upload, webhooks,
 };
 use crate::github;
 
@@ -72,6 +72,7 @@ pub(super) fn router(api: Api, guard: Option<Guard>) -> Router {
         .fallback(ui::missing)
         .method_not_allowed_fallback(async || Problem::method())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(upload::in_time))
         .with_state(api);
     let routes = match guard {
         Some(guard) => routes.layer(from_fn_with_state(guard, guard::check)),

@@ -110,12 +110,21 @@ impl Versions {
         };
         let (status, body) = answer;
         let body = String::from_utf8_lossy(&body);
-        match (status, body.contains(&self.version)) {
+        match (status, names(&body, &self.version)) {
             (200..=299, true) => Ok(()),
             (200..=299, false) => Err(format!("does not name {}: it says {}", self.version, told(&body))),
             (status, _) => Err(format!("answers {status}: {}", told(&body))),
         }
     }
+}
+
+/// Whether the text has the version as a word of its own: `14-9f3c2a1b` does not name `4-9f3c2a1b`.
+fn names(body: &str, version: &str) -> bool {
+    body.match_indices(version).any(|(at, found)| {
+        let before = body[..at].chars().next_back();
+        let after = body[at + found.len()..].chars().next();
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(|c| c.is_alphanumeric() || c == '-')
+    })
 }
 
 /// The beginning of what was answered, on one line.

@@ -19,8 +19,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 const ROUNDS: u64 = 60;
 
-/// Requests that are understood, and ask for what ends the process.
-const ENDS: [&[u8]; 4] = [b"stop", b"take_over", b"windlass_runner\":", b"cancel"];
+/// Requests that are understood, and ask for what ends the process, takes a port or starts something.
+const ASKS: [&[u8]; 7] =
+    [b"stop", b"take_over", b"windlass_runner", b"cancel", b"start", b"put_listener", b"remove_listener"];
 
 fn target(name: &str) -> &'static Target {
     ALL.iter().find(|target| target.name == name).unwrap()
@@ -50,7 +51,7 @@ fn nonsense(target: &Target, hello: &str) -> Vec<Vec<u8>> {
     all.push(b"x".repeat(5 * 1024 * 1024));
     for number in 0..ROUNDS {
         let bytes = mutated(&mut Random::new(number), &seeds, target.words);
-        if !ENDS.iter().any(|word| bytes.windows(word.len()).any(|window| window == *word)) {
+        if !ASKS.iter().any(|word| bytes.windows(word.len()).any(|window| window == *word)) {
             all.push([hello.as_bytes(), &bytes].concat());
         }
     }
@@ -198,7 +199,7 @@ fn the_balancer_lives_on() {
 fn listener(port: u16) -> Value {
     let second = serde_json::json!({ "secs": 1, "nanos": 0 });
     serde_json::json!({
-        "fleet": { "service": "storefront", "environment": "production" },
+        "fleet": { "service": "mine", "environment": "here" },
         "port": port,
         "health": { "path": "/", "interval": second, "timeout": second, "healthy": 1, "unhealthy": 1 },
         "drain": second,

@@ -122,3 +122,19 @@ async fn who_is_not_healthy_or_not_new_is_not_asked() {
     assert_eq!(fleet.seen().await, Traffic::Healthy);
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
+
+#[test]
+fn a_version_is_a_word_of_its_own() {
+    for body in [
+        "4-9f3c2a1b",
+        "{\"version\":\"4-9f3c2a1b\"}",
+        "shop-4-9f3c2a1b, 14-9f3c2a1b",
+        "v 14-9f3c2a1b or 4-9f3c2a1b",
+    ] {
+        assert!(names(body, "4-9f3c2a1b"), "{body}");
+    }
+    for body in ["14-9f3c2a1b", "4-9f3c2a1b0", "", "4-9f3c2a1"] {
+        assert!(!names(body, "4-9f3c2a1b"), "{body}");
+    }
+    assert!(names("run 4", "4") && !names("run 14", "4") && !names("4-9f3c2a1b", "4"));
+}

@@ -47,7 +47,7 @@ const fn target(
 }
 
 pub const ALL: &[Target] = &[
-    target("address", address::target, address::WORDS, 20_000),
+    target("address", address::target, address::WORDS, 10_000),
     target("ansi", ansi::target, ansi::WORDS, 3_000),
     target("balancer_messages", balancer::messages, balancer::WORDS, 3_000),
     target("balancer_state", balancer::state, balancer::WORDS, 6_000),
@@ -62,11 +62,11 @@ pub const ALL: &[Target] = &[
     target("headers", headers::target, headers::WORDS, 5_000),
     target("junit", reports::junit, reports::WORDS, 3_000),
     target("lcov", reports::lcov, reports::WORDS, 4_000),
-    target("names", names::target, names::WORDS, 20_000),
+    target("names", names::target, names::WORDS, 10_000),
     target("outputs", outputs::target, outputs::WORDS, 10_000),
     target("patterns", patterns::target, patterns::WORDS, 200),
     target("pipeline", pipeline::target, pipeline::WORDS, 300),
-    target("redactor", redactor::target, redactor::WORDS, 1_000),
+    target("redactor", redactor::target, redactor::WORDS, 400),
     target("restore", shelf::restore, shelf::WORDS, 600),
     target("runner_journal", runner::journal, runner::WORDS, 1_500),
     target("runner_messages", runner::messages, runner::WORDS, 3_000),
