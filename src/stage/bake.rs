@@ -18,7 +18,7 @@ use crate::cloud::{
     self, BuildRequest, Clouds, Compute, ImageRecord, ImageRequest, Parent, Phase, Provision, Provisioning,
     Tags,
 };
-use crate::ids::{Digest, FleetId, ImageId};
+use crate::ids::{AttemptId, Digest, FleetId, ImageId};
 use crate::journal::{load_fleet, quarantine};
 use crate::pipeline::model::{self, Base, Kind, Shell as Interpreter};
 use crate::run::event::{Artifact, Failure, Image, Outcome};
@@ -58,6 +58,10 @@ impl Stage for Bake {
             }
         }
         done
+    }
+
+    fn recorded(&self, attempt: &AttemptId) {
+        self.workspaces.remove(attempt);
     }
 
     fn stop_bound(&self, work: &Work) -> Duration {
@@ -137,7 +141,6 @@ impl Bake {
             }
         };
         if let Some(image) = recipe.found.clone() {
-            self.workspaces.remove(&work.id);
             return Ok(outcome(image));
         }
         attempt.check_stop()?;
@@ -173,7 +176,6 @@ impl Bake {
             made = self.finish(attempt, compute.as_ref(), *phase, &request, &image).await?.or(made);
         }
         let image = made.ok_or_else(|| Failure::infrastructure("no image came of the build"))?;
-        self.workspaces.remove(&work.id);
         Ok(outcome(image))
     }
 

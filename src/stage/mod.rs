@@ -43,6 +43,10 @@ pub trait Stage: Send + Sync {
     /// Carries out the attempt, or what is left of it.
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure>;
 
+    /// The attempt's success is in the journal: it is not run again, and what was kept for that may go.
+    /// What is left where the process ends before this was called is swept up later.
+    fn recorded(&self, _attempt: &AttemptId) {}
+
     /// How long an attempt may take to come to an end after it was told to stop. Then it is ended
     /// by force.
     fn stop_bound(&self, work: &Work) -> Duration;

@@ -13,7 +13,7 @@ use super::shell::{STOP_BOUND, Shell, end_left_over, environment, secrets};
 use super::workspace::{Workspace, Workspaces, blocking};
 use super::{Attempt, Stage, Work, reports};
 use crate::cloud::Clouds;
-use crate::ids::FleetId;
+use crate::ids::{AttemptId, FleetId};
 use crate::journal::load_fleet;
 use crate::log::Redactor;
 use crate::pipeline::model::{Kind, ShellStep};
@@ -42,6 +42,10 @@ impl Stage for Script {
         done
     }
 
+    fn recorded(&self, attempt: &AttemptId) {
+        self.workspaces.remove(attempt);
+    }
+
     fn stop_bound(&self, _work: &Work) -> Duration {
         STOP_BOUND
     }
@@ -65,7 +69,6 @@ impl Script {
         reports::read(attempt, &script.reports, &workspace, &shell.mask, ran).await?;
         let outputs = self.outputs(&workspace, &shell.mask)?;
         let artifacts = self.artifacts(&work, &workspace).await?;
-        self.workspaces.remove(&work.id);
         Ok(Outcome { outputs, artifacts, ..Outcome::default() })
     }
 

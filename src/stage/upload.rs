@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::workspace::{Workspaces, blocking};
 use super::{Attempt, Next, Stage, Work};
 use crate::cloud::{self, Clouds, Objects};
-use crate::ids::Digest;
+use crate::ids::{AttemptId, Digest};
 use crate::pipeline::model::Kind;
 use crate::run::event::{Artifact, Cause, Failure, Outcome};
 
@@ -91,9 +91,12 @@ impl Stage for Upload {
             let written = attempt.unless_stopped(writing).await;
             attempt.finish(*step, written).await?;
         }
-        self.workspaces.remove(&work.id);
         let outputs = [("manifest".to_owned(), objects.location(&key))].into();
         Ok(Outcome { outputs, uploaded: upload.artifacts.clone(), ..Outcome::default() })
+    }
+
+    fn recorded(&self, attempt: &AttemptId) {
+        self.workspaces.remove(attempt);
     }
 
     fn stop_bound(&self, _work: &Work) -> Duration {
