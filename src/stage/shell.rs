@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::attempt::{stopped, stopping};
 use super::{Attempt, Work};
 use crate::log;
@@ -17,6 +19,10 @@ use crate::space;
 /// How long a stage of shell steps may take to stop: what a cancelled step may take, with the time that
 /// it takes to say so.
 pub const STOP_BOUND: Duration = GRACE.saturating_add(LATE);
+
+/// How long a runner that cannot be reached is asked again, and the pause before each time.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the shell steps of an attempt share.
 pub struct Shell {
@@ -49,13 +55,13 @@ impl Shell {
         let exit = tokio::select! {
             biased;
             _ = stopping(&mut stop) => self.runner.cancel(&id, GRACE).await,
-            exit = self.runner.run(&start) => exit,
+            exit = self.ended(&start) => exit,
         };
         let (done, code, log_bytes) = match exit {
             Ok(exit) => (judge(&step.name, &exit, &start.log), code(&exit), exit.log_bytes),
             // It was to stop before the runner had heard of it.
             Err(runner::Error::Unknown(_)) if let Some(stop) = attempt.stop() => {
-                (Err(super::attempt::stopped(stop)), None, 0)
+                (Err(stopped(stop)), None, 0)
             }
             Err(error) => (Err(Failure::infrastructure(error.to_string())), None, 0),
         };
@@ -71,6 +77,21 @@ impl Shell {
         let result = done.clone().map(|()| serde_json::Value::Null);
         attempt.ended(&id, result, code, log_bytes);
         done
+    }
+
+    /// How the step ended. A runner that cannot be reached is asked again for a while: what it was asked
+    /// to start may be running, and nothing of a failed attempt goes on running.
+    async fn ended(&self, start: &StartStep) -> Result<Exit, runner::Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.runner.run(start).await {
+                Err(runner::Error::Unreachable(why)) if Instant::now() < until => {
+                    tracing::warn!(step = %start.step, "the runner cannot be reached, and is asked again: {why}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 }
 

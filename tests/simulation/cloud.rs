@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use windlass::cloud::{
     BuildRequest, ImageRecord, Instance, InstanceState, Listener, Role, Target, TargetState,
 };
-use windlass::ids::{Digest, FleetId, InstanceId};
+use windlass::ids::{Digest, FleetId, ImageId, InstanceId};
 
 use crate::clock;
 use crate::draft::{Scenario, Temper};
@@ -38,6 +38,8 @@ pub struct Ground {
 #[derive(Default)]
 struct State {
     images: BTreeMap<Digest, ImageRecord>,
+    /// Whose instances turn out well, whatever the seed says.
+    good: BTreeSet<ImageId>,
     builders: BTreeMap<String, BuildRequest>,
     servers: BTreeMap<InstanceId, Server>,
     fleets: BTreeMap<FleetId, Served>,
@@ -104,9 +106,9 @@ impl Ground {
     }
 
     /// How an instance of this image turns out.
-    fn server(&self, instance: Instance, by: u32, now: Duration) -> Server {
+    fn server(&self, instance: Instance, by: u32, now: Duration, good: bool) -> Server {
         let mut random = Random::of(self.seed, &format!("image {}", instance.image));
-        let quality = random.below(100);
+        let quality = if good { 99 } else { random.below(100) };
         let mut random = Random::of(self.seed, &format!("launch {}", instance.key));
         let (boot, start, unseen) = match self.temper {
             Temper::Local => (random.between(0, 1000), random.between(0, 5000), 0),
@@ -119,7 +121,7 @@ impl Ground {
         // Of the image, or of this one alone.
         let dies_at = match (quality, random.below(100)) {
             (0..8, _) => Some(runs_at + Duration::from_millis(random.below(20_000))),
-            (_, 0..5) => {
+            (_, 0..5) if !good => {
                 Some(runs_at + Duration::from_secs(random.below(1800))).filter(|at| *at < self.quiet_at)
             }
             _ => None,
@@ -133,6 +135,13 @@ impl Ground {
             dies_at,
             ended: false,
         }
+    }
+
+    /// An image that somebody made; all of its instances turn out well.
+    pub fn has(&self, image: ImageRecord) {
+        let mut state = self.state();
+        state.good.insert(image.id.clone());
+        state.images.insert(image.key.clone(), image);
     }
 
     /// An instance ends by itself, now.

@@ -328,7 +328,12 @@ fn whims(random: &mut Random, pipelines: usize, until: Duration, weather: Weathe
                 environment: random.below(2) as usize,
             },
         };
-        whims.push((some_time(random), whim));
+        let at = some_time(random);
+        // Whoever cancels often does so because something is wrong with the process too.
+        if matches!(whim, Whim::Cancel { .. }) && random.chance(500) {
+            whims.push((at + Duration::from_millis(random.below(8000)), Whim::Kill));
+        }
+        whims.push((at, whim));
     }
     for _ in 0..random.below(4) {
         let whim = match random.below(6) {

@@ -102,6 +102,9 @@ impl Ledger {
             if found.is_some_and(|i| state.stages[i].phase == Phase::Succeeded) {
                 taken.broken.push(format!("{run} starts {stage} again, which has succeeded"));
             }
+            if state.cancel.is_some() {
+                taken.broken.push(format!("{run} starts {stage}, and somebody has cancelled the run"));
+            }
             for before in found.iter().flat_map(|i| state.graph.ancestors(*i).iter()) {
                 if !state.stages[before].phase.is_final() {
                     let name = &state.pipeline.stages[before].name;

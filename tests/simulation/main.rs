@@ -12,6 +12,7 @@
 
 mod clock;
 mod cloud;
+mod contract;
 mod draft;
 mod ledger;
 mod people;
@@ -25,14 +26,14 @@ mod verdict;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use draft::{Scenario, Weather};
 use seeds::{Report, simulate};
 use world::Wanted;
 
 /// So many seeds are tried where nobody asks for more.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 100;
 /// Where they begin.
 const FIRST: u64 = 1;
 
@@ -110,7 +111,7 @@ fn one_seed() {
 /// The same seed is the same story, to the last word.
 #[test]
 fn a_seed_tells_the_same_story_again() {
-    for seed in (FIRST..FIRST + 12).chain(asked("WINDLASS_SEED")) {
+    for seed in (FIRST..FIRST + 8).chain(asked("WINDLASS_SEED")) {
         let wanted = Wanted { traced: true, dies_at: None };
         let (mut one, mut two) = (simulate(seed, Weather::Any, wanted), simulate(seed, Weather::Any, wanted));
         // In the same millisecond, things that have nothing to do with each other may change places.
@@ -126,29 +127,33 @@ fn a_seed_tells_the_same_story_again() {
             );
         }
         assert_eq!(one.trace.len(), two.trace.len(), "seed {seed} goes on longer");
-        assert!(one.took + two.took < Duration::from_secs(60));
     }
 }
 
+/// So many moments of a seed are tried where nobody asks for all of them.
+const MOMENTS: u64 = 40;
+
 /// A process that dies at any moment, before an effect or before it hears of it, and is started again,
-/// comes to the same end as one that never died.
+/// comes to the same end as one that never died. `WINDLASS_PREFIXES` says for how many seeds every
+/// moment is tried.
 #[test]
 fn every_prefix_comes_to_the_same_end() {
-    let (count, first) = (asked("WINDLASS_PREFIXES").unwrap_or(3), asked("WINDLASS_FIRST").unwrap_or(FIRST));
+    let (all, first) = (asked("WINDLASS_PREFIXES"), asked("WINDLASS_FIRST").unwrap_or(FIRST));
     let (begun, mut deaths) = (Instant::now(), 0);
+    let count = all.unwrap_or(2);
     for seed in first..first + count {
         let whole = simulate(seed, Weather::Fair, Wanted::default());
         assert!(whole.broken.is_empty(), "{}", told(&whole, "every_prefix"));
-        for dies_at in 1..=whole.moments {
+        let step = if all.is_some() { 1 } else { whole.moments.div_ceil(MOMENTS).max(1) };
+        for dies_at in (1..=whole.moments).step_by(step as usize) {
             deaths += 1;
             let cut = simulate(seed, Weather::Fair, Wanted { traced: false, dies_at: Some(dies_at) });
-            let different = cut.ends != whole.ends;
-            if different || !cut.broken.is_empty() {
+            if cut.ends != whole.ends || !cut.broken.is_empty() {
                 let traced = simulate(seed, Weather::Fair, Wanted { traced: true, dies_at: Some(dies_at) });
                 panic!(
-                    "{}\n{}killed at moment {dies_at}: {:#?}\nand not killed: {:#?}",
+                    "{}\n{}\nkilled at moment {dies_at} of seed {seed}: {:#?}\nand not killed: {:#?}",
                     traced.trace.join("\n"),
-                    told(&cut, "every_prefix"),
+                    cut.broken.join("\n"),
                     cut.ends,
                     whole.ends
                 );

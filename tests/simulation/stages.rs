@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use windlass::ids::AttemptId;
 use windlass::run::event::{Failure, Outcome};
 use windlass::stage::{Attempt, Stage, Work};
 
@@ -31,6 +32,13 @@ impl Stage for Simulated {
             return self.inner.run(attempt).await;
         }
         settled(self.inner.run(attempt)).await
+    }
+
+    fn recorded(&self, attempt: &AttemptId) {
+        self.inner.recorded(attempt);
+        if self.files {
+            wait_for_other_threads();
+        }
     }
 
     fn stop_bound(&self, work: &Work) -> Duration {

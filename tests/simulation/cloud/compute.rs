@@ -226,7 +226,8 @@ impl Compute for Reached {
                 address: SocketAddr::from(([127, 0, 0, 1], 20_000 + n as u16)),
                 launched_at: Timestamp::now(),
             };
-            let server = self.ground().server(instance.clone(), self.0.number, now);
+            let good = state.good.contains(&launch.image);
+            let server = self.ground().server(instance.clone(), self.0.number, now, good);
             state.servers.insert(instance.id.clone(), server);
             Ok(instance)
         };
