@@ -78,9 +78,9 @@ fn commands(document: &str) -> Vec<(String, Vec<String>)> {
         for start in ["windlass ", "cargo run --release -- "] {
             for (at, _) in line.match_indices(start) {
                 let rest = &line[at + start.len()..];
-                let word: String = rest.chars().take_while(|c| c.is_ascii_lowercase()).collect();
+                let word: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
                 let options = rest.split_ascii_whitespace().filter(|word| word.starts_with("--"));
-                if !word.is_empty() {
+                if word.starts_with(|c: char| c.is_ascii_lowercase()) {
                     commands.push((word, options.map(ToOwned::to_owned).collect()));
                 }
             }

@@ -86,7 +86,9 @@ pub fn is_copied(path: &Path) -> bool {
     }
     let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     let in_git = path.starts_with("cache/git");
-    !UNFINISHED.iter().any(|begin| name.starts_with(begin)) && !(in_git && name.ends_with(".lock"))
+    let unfinished = UNFINISHED.iter().any(|begin| name.starts_with(begin));
+    let locks = in_git && name.ends_with(".lock");
+    !unfinished && !locks
 }
 
 /// A data directory that is opened to work on is a backup no more: its list is put aside, under the
