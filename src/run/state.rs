@@ -243,6 +243,11 @@ impl RunState {
         self.index.running.iter().copied()
     }
 
+    /// Where the stage stands in the pipeline.
+    pub fn position(&self, stage: &StageName) -> Option<usize> {
+        self.names.get(stage).copied()
+    }
+
     /// Stages between two attempts.
     pub fn retrying(&self) -> impl Iterator<Item = usize> + '_ {
         self.index.retrying.iter().copied()
