@@ -218,8 +218,16 @@ impl Engine {
         if let Some(handle) = self.handle(run) {
             return Ok(handle);
         }
-        let (state, settings) = self.load(run).await?;
-        Ok(self.start(state, settings))
+        match self.load(run).await {
+            Ok((state, settings)) => Ok(self.start(state, settings)),
+            Err(error) => {
+                // It is there and cannot be read just now: who drives every run tries it again.
+                if !matches!(error, Error::Journal(journal::Error::NoRun(_))) {
+                    self.0.is_stuck(run, &error);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The run, and what it is driven by.

@@ -71,6 +71,7 @@ pub enum Whim {
 
 #[derive(Debug, Clone)]
 pub struct Scenario {
+    pub weather: Weather,
     pub temper: Temper,
     pub chaos: Chaos,
     /// Name and text.
@@ -130,6 +131,7 @@ impl Scenario {
         });
         Self {
             no_room: no_room.collect(),
+            weather,
             temper,
             chaos,
             pipelines,

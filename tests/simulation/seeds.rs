@@ -187,6 +187,7 @@ async fn settle(world: &Arc<World>, mut person: Person) {
         for run in &unfinished {
             for environment in person.gates(run) {
                 let act = match random.below(10) {
+                    _ if world.scenario.weather == Weather::Fair => Act::Promote { environment },
                     0 => Act::Reject { environment, reason: "no".to_owned() },
                     1 => Act::Cancel { reason: "no".to_owned() },
                     _ => Act::Promote { environment },

@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use windlass::cloud::inventory::{Inventory, Kind, Thing};
-use windlass::cloud::{Error, Objects};
+use windlass::cloud::{Error, Objects, objects};
 use windlass::ids::{Digest, InstanceId};
 
 use super::{Reached, State};
@@ -17,6 +17,10 @@ fn failed(error: std::io::Error) -> Error {
 #[async_trait]
 impl Objects for Reached {
     async fn put(&self, key: &str, file: &Path, digest: &Digest) -> Result<(), Error> {
+        objects::check_key(key)?;
+        if objects::digest_of(file).map_err(failed)? != *digest {
+            return Err(Error::Failed(format!("{} has another digest than {digest}", file.display())));
+        }
         let bytes = std::fs::read(file).map_err(failed)?;
         let put = |state: &mut State, _| {
             state.objects.insert(key.to_owned(), (digest.clone(), bytes));
@@ -26,12 +30,14 @@ impl Objects for Reached {
     }
 
     async fn get(&self, key: &str, to: &Path) -> Result<(), Error> {
+        objects::check_key(key)?;
         let found = self.look(key, |state, _| state.objects.get(key).cloned()).await;
         let (_, bytes) = found.ok_or_else(|| Error::NotFound(key.to_owned()))?;
         std::fs::write(to, bytes).map_err(failed)
     }
 
     async fn digest(&self, key: &str) -> Result<Option<Digest>, Error> {
+        objects::check_key(key)?;
         Ok(self.look(key, |state, _| state.objects.get(key).map(|(digest, _)| digest.clone())).await)
     }
 
