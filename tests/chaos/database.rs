@@ -115,7 +115,7 @@ fn moved_away_while_nobody_looks_it_is_missed_and_not_made_anew() {
         let aside = database.with_extension("aside");
         fs::rename(database, &aside).unwrap();
         // Whoever moves it may leave the log beside it, or take that too where something else is left.
-        let wal_aside = wal.with_extension("aside");
+        let wal_aside = ground.world.data.join("windlass-wal.aside");
         let both = ground.world.data.join("logs").exists() && ground.dice.chance(50);
         if both {
             fs::rename(wal, &wal_aside).unwrap();
