@@ -236,7 +236,7 @@ pub async fn list(
         let previous = state.previous(|image| quarantined.contains_key(image));
         let name = current.map(|current| current.image.name.clone());
         let prefix = format!("{}-", row.fleet.service);
-        let stranded = stranded(&row.fleet, &state, &instances);
+        let stranded = stranded(&row.fleet, state, &instances);
         views.push(FleetView {
             fleet: row.fleet.to_string(),
             image: current.map(|current| current.image.id.clone()),
