@@ -66,7 +66,8 @@ fn story(k: u64, how: Errno) -> &'static str {
     let end = match ended.code {
         // There was no run yet; the next one is one like any other.
         Some(3) => {
-            let told = ["os error", "No space left on device", "is full; nothing was lost"];
+            let told =
+                ["os error", "No space left on device", "is full; nothing was lost", "Input/output error"];
             assert!(told.iter().any(|words| ended.err.contains(words)), "{}", ended.err);
             assert!(!ended.err.contains("panicked"), "{}", ended.err);
             world.run(&["--json"]).ended().with(0);
