@@ -103,7 +103,12 @@ impl Trouble {
     /// protocol. The words are those of the C library without a locale, which this program never sets.
     pub fn told_by(sentence: &str) -> Option<Self> {
         let says = |words: &[&str]| words.iter().any(|words| sentence.contains(words));
-        if says(&["No space left on device", "Disk quota exceeded", "the disk is full"]) {
+        if says(&[
+            "No space left on device",
+            "Disk quota exceeded",
+            "the disk is full",
+            "no space is left on the disk",
+        ]) {
             return Some(Self::Full);
         }
         says(&["Read-only file system"]).then_some(Self::ReadOnly)

@@ -100,6 +100,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was to be stored is at fault, and not the place where it is kept.
+    pub fn blames_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::Path { .. }
+                | Self::Outside { .. }
+                | Self::Unsupported { .. }
+                | Self::TooLarge { .. }
+        )
+    }
+
     fn at(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },

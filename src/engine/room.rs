@@ -21,18 +21,24 @@ pub(super) fn wanting(data: &Path) -> Option<String> {
 /// The failure as people should read it: where the disk was full or read-only that is said, with what to
 /// do about it, and it is the infrastructure's, whatever a command made of it.
 pub(super) fn explain(failure: Failure, data: &Path, run: &RunId) -> Failure {
+    let space = space::of(data).ok();
+    let is_full = space.is_some_and(|space| space.is_full());
     let trouble = match failure.cause {
+        Cause::Timeout | Cause::Cancelled => return failure,
         Cause::Infrastructure | Cause::Policy => Trouble::told_by(&failure.message),
-        // A command says of a full disk what it likes: the disk itself is asked.
-        Cause::Task => space::of(data).is_ok_and(|space| space.is_full()).then_some(Trouble::Full),
-        Cause::Timeout | Cause::Cancelled => None,
+        // A command says of a full disk what it likes.
+        Cause::Task => None,
     };
+    // Also what does not speak of the disk, such as a process that could not start, most likely failed
+    // for want of room.
+    let trouble = trouble.or((is_full && failure.cause != Cause::Policy).then_some(Trouble::Full));
     let advice = match trouble {
         None => return failure,
-        Some(Trouble::Full) => "the disk is full: free some space",
+        Some(Trouble::Full) if is_full => "the disk is full: free some space",
+        Some(Trouble::Full) => "the disk was full: free some space",
         Some(Trouble::ReadOnly) => "the file system is read-only: `dmesg` says why; mount it to be written",
     };
-    let space = space::of(data).map(|space| format!(", which has {space}")).unwrap_or_default();
+    let space = space.map(|space| format!(", which has {space}")).unwrap_or_default();
     Failure::infrastructure(format!(
         "{}. At {}{space}, {advice}, then: windlass replay {run} --failed",
         failure.message.trim_end_matches('.'),
@@ -56,7 +62,7 @@ mod tests {
         assert_eq!(failure.cause, Cause::Infrastructure);
         assert_eq!(
             failure.message,
-            "/nowhere/x cannot be made: No space left on device (os error 28). At /nowhere, the disk is full: \
+            "/nowhere/x cannot be made: No space left on device (os error 28). At /nowhere, the disk was full: \
              free some space, then: windlass replay shop/7 --failed"
         );
         let denied = explained(Failure::policy("/nowhere/x: Read-only file system (os error 30)"));

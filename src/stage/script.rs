@@ -155,13 +155,10 @@ async fn run_steps(attempt: &mut Attempt, shell: &Shell, steps: &[ShellStep]) ->
 }
 
 fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Error) -> Failure {
-    use crate::artifact::Error::{Missing, Outside, Path, TooLarge, Unsupported};
     let message = format!("artifact {name} cannot be stored: {error}");
-    match error {
-        Missing { .. } | Path { .. } | Outside { .. } | Unsupported { .. } | TooLarge { .. } => {
-            Failure::task(message)
-        }
-        _ => Failure::infrastructure(message),
+    match error.blames_content() {
+        true => Failure::task(message),
+        false => Failure::infrastructure(message),
     }
 }
 

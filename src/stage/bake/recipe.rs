@@ -76,7 +76,10 @@ pub fn shelve(shelf: &Shelf, places: &[&Path], key: &str, path: String) -> Resul
             "{key}: the commit has no {path:?}; is it committed, and is `checkout` an ancestor?"
         ))
     })?;
-    let stored = shelf.store(place, &path).map_err(|error| Failure::task(format!("{key}: {error}")))?;
+    let stored = shelf.store(place, &path).map_err(|error| match error.blames_content() {
+        true => Failure::task(format!("{key}: {error}")),
+        false => Failure::infrastructure(format!("{key}: {error}")),
+    })?;
     Ok(Content { path, digest: stored.digest })
 }
 
