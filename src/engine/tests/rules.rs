@@ -162,3 +162,18 @@ async fn a_pull_request_goes_as_far_as_it_should() {
         assert_eq!(reason, Some("a pull request goes as far as upload"), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_role_that_somebody_is_given_counts_for_runs_under_way() {
+    let world = World::new("", "    promotion: manual\n    approvals: { roles: [manager] }\n");
+    let run = world.push("every", 1).await;
+    world.until_waiting(&run, "promote it to production").await;
+    world.promote(&run, "production", "carol").await.unwrap_err();
+    let path = world.directory.path().join("windlass.yaml");
+    let carol = "people:\n  carol: { roles: [manager], emails: [carol@example.com] }\n";
+    let settings = std::fs::read_to_string(&path).unwrap().replace("people:\n", carol);
+    std::fs::write(&path, settings).unwrap();
+    world.engine.use_settings(Arc::new(Settings::read(&path).unwrap()));
+    world.promote(&run, "production", "carol").await.unwrap();
+    assert_eq!(world.until_ended(&run).await.status, Status::Succeeded);
+}
