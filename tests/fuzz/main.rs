@@ -5,7 +5,12 @@
 //! they run as ordinary tests: over `corpus/TARGET/*`, then over a fixed number of mutations that are the
 //! same every time. `WINDLASS_FUZZ=SECONDS` goes on for so long in each target, with a new seed that is
 //! printed. What fails is kept as a file, and the message says how to repeat it. `cargo/` has the same
-//! functions as targets of cargo-fuzz.
+//! functions as targets of cargo-fuzz, which looks where the code branches (new inputs go to the first directory):
+//!
+//! ```sh
+//! WINDLASS_FUZZ=60 cargo test --test fuzz pipeline -- --exact --nocapture
+//! cargo +nightly fuzz run --fuzz-dir tests/fuzz/cargo pipeline /tmp/pipeline tests/fuzz/corpus/pipeline
+//! ```
 //!
 //! An input that panics fails, and so does one that takes longer than [`harness::LIMIT`] of CPU time:
 //! nothing that somebody sends may keep a reader busy.

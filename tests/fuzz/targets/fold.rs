@@ -18,7 +18,7 @@ use super::events;
 pub const WORDS: &[&str] = events::WORDS;
 
 /// Past it, the drawing of each state takes too long.
-const EVENTS: usize = 200;
+const EVENTS: usize = 100;
 
 /// A journal, an event in each line, of which one that is none is passed over; or, behind a `#`, choices of
 /// events.
@@ -230,6 +230,10 @@ fn look(state: &RunState) {
             next.apply(state.updated_at, event)
                 .unwrap_or_else(|illegal| panic!("it decides {event:?}: {illegal}"));
         }
+    }
+    // People are slower.
+    if state.sequence % 4 != 0 {
+        return;
     }
     let actor = Actor::unverified("ada");
     let mut acts = vec![

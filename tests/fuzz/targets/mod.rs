@@ -56,7 +56,7 @@ pub const ALL: &[Target] = &[
     target("edits", pipeline::edits, pipeline::WORDS, 200),
     target("events", events::target, events::WORDS, 4_000),
     target("expression", expression::target, expression::WORDS, 1_500),
-    target("fold", fold::target, fold::WORDS, 150),
+    target("fold", fold::target, fold::WORDS, 60),
     target("forms", forms::target, forms::WORDS, 2_000),
     target("freeze", freeze::target, freeze::WORDS, 3_000),
     target("headers", headers::target, headers::WORDS, 5_000),
