@@ -164,7 +164,13 @@ async fn live(world: Arc<World>, start: StartStep, process: Process) {
         }
     };
     world.tell(|| format!("{} has ended: {status:?}", start.step));
-    process.exit.send_replace(Some(Exit { status, started_at, finished_at: Timestamp::now(), log_bytes: 7 }));
+    process.exit.send_replace(Some(Exit {
+        status,
+        started_at,
+        finished_at: Timestamp::now(),
+        log_bytes: 7,
+        flooded: None,
+    }));
 }
 
 /// What the author's command leaves in its workspace: `make FILE` makes a file.
