@@ -105,8 +105,15 @@ async fn live(world: Arc<World>) -> u32 {
         house.kill("a last time");
         house.begin();
     }
-    settle(&world, person).await;
-    verdict::at_the_end(&world).await;
+    let end = async {
+        settle(&world, person).await;
+        verdict::at_the_end(&world).await;
+    };
+    tokio::select! {
+        biased;
+        () = house.until(clock::elapsed() + PATIENCE * 9) => {}
+        () = end => {}
+    }
     house.kill("all is over");
     house.begun
 }

@@ -104,7 +104,9 @@ async fn fleets(world: &Arc<World>) {
             world.broken(format!("{fleet} runs {} by its record, and there is {}", release.short(), told()));
         }
         let well = alive().filter(|(i, healthy)| i.release == release && *healthy).count();
-        let failing = standing.iter().any(|(i, _)| matches!(i.state, InstanceState::Failed { .. }));
+        // What comes to nothing again and again is put off, and its record says so.
+        let failing = state.keeping.strikes > 0
+            || standing.iter().any(|(i, _)| matches!(i.state, InstanceState::Failed { .. }));
         let sick = alive().any(|(_, healthy)| !healthy);
         if world.scenario.keeps && !failing && !sick && well != current.size as usize {
             world.broken(format!("{fleet} is to have {} instances, and there is {}", current.size, told()));
