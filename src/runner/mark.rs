@@ -56,10 +56,7 @@ impl Mark {
     pub fn put<T>(&self, start: impl FnOnce() -> T) -> T {
         let before = rustix::process::getrlimit(Resource::Rttime);
         if let Some(limit) = self.limit() {
-            let _ = rustix::process::setrlimit(
-                Resource::Rttime,
-                Rlimit { current: Some(limit), ..before.clone() },
-            );
+            let _ = rustix::process::setrlimit(Resource::Rttime, Rlimit { current: Some(limit), ..before });
         }
         let started = start();
         let _ = rustix::process::setrlimit(Resource::Rttime, before);
