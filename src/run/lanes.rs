@@ -207,7 +207,9 @@ impl Lanes {
         let heads = |lanes: &Self| -> Vec<Heads> {
             places.iter().map(|(reference, place)| lanes.heads(reference.as_deref(), place)).collect()
         };
-        let comes = new.is_some() && !self.runs.contains_key(&number);
+        let lane_of = |run: &Standing| self.lanes.get(run.reference.as_ref()?);
+        let comes =
+            new.as_ref().is_some_and(|new| lane_of(new).is_none_or(|lane| !lane.runs.contains(&number)));
         let before = heads(self);
         self.take_out(number);
         if let Some(new) = new {

@@ -84,3 +84,60 @@ proptest! {
         }
     }
 }
+
+/// Of each run whether nobody is before it where it waits, and whether somebody came to whom it gives way.
+fn free_to_act(lanes: &Lanes, all: &BTreeMap<u64, Standing>) -> BTreeSet<(u64, usize, &'static str)> {
+    let mut found = BTreeSet::new();
+    for (number, standing) in all {
+        let lane = standing.reference.as_deref();
+        if standing.yields == Yields::Anywhere && lane.and_then(|lane| lanes.newer(lane, *number)).is_some() {
+            found.insert((*number, 0, "gives way"));
+        }
+        for i in (0..2).filter(|i| standing.places[&place(*i)].waits()) {
+            let (at, stand) = (place(i), standing.places[&place(i)]);
+            if stand == Stand::Wants && lanes.goes_before(standing.rollback, *number, &at).is_none() {
+                found.insert((*number, i, "takes the fleet"));
+            }
+            let Some(lane) = lane else { continue };
+            if stand != Stand::AtGate && lanes.ahead(lane, *number, &at).is_none() {
+                found.insert((*number, i, "is the first of its lane"));
+            }
+            if standing.yields != Yields::Nowhere {
+                if lanes.newer_at(lane, *number, &at).is_some() {
+                    found.insert((*number, i, "gives way at the gate"));
+                }
+                if lanes.newer_admitted(lane, *number, &at).is_some() {
+                    found.insert((*number, i, "gives way to what was let in"));
+                }
+            }
+        }
+    }
+    found
+}
+
+proptest! {
+    /// Nobody sleeps on: whoever may do after a change what he could not do before it is named by it.
+    #[test]
+    fn a_change_names_all_whom_it_concerns(changes in prop::collection::vec(change(), 1..40)) {
+        let (mut lanes, mut all) = (Lanes::default(), BTreeMap::new());
+        for (number, standing) in changes {
+            let before = free_to_act(&lanes, &all);
+            let change = match standing {
+                Some(standing) => {
+                    all.insert(number, standing.clone());
+                    lanes.publish(number, standing)
+                }
+                None => {
+                    all.remove(&number);
+                    lanes.remove(number)
+                }
+            };
+            for (run, _, what) in free_to_act(&lanes, &all).difference(&before) {
+                // The one that changed looked at the others itself, right before.
+                if *run != number {
+                    prop_assert!(change.concerned.contains(run), "{run} {what}: {:?}", change.concerned);
+                }
+            }
+        }
+    }
+}
