@@ -96,7 +96,8 @@ fn url(text: &str, scheme: &str, rest: &str) -> Result<Address, String> {
         if path.chars().any(char::is_control) {
             return Err("it has control characters".to_owned());
         }
-        let path = PathBuf::from(path);
+        // Written in one way, as every other path.
+        let path: PathBuf = Path::new(&path).components().collect();
         return Ok(Address(Kind::Path(path.canonicalize().unwrap_or(path))));
     }
     let (user, host) = match authority.rsplit_once('@') {
@@ -255,7 +256,7 @@ mod tests {
             ("git@example.com:acme/shop.git", "git@example.com:acme/shop.git"),
             ("git@[::1]:acme/shop.git", "git@[::1]:acme/shop.git"),
             ("ssh://git@[fe80::1%25eth0]:22/shop", "ssh://git@[fe80::1%25eth0]:22/shop"),
-            ("file:///srv/git@a:b://c", "/srv/git@a:b://c"),
+            ("file:///srv/git@a:b://c", "/srv/git@a:b:/c"),
         ] {
             let address = parse(text).unwrap();
             assert_eq!(address, shown);
