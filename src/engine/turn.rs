@@ -70,10 +70,7 @@ impl Driver {
         acknowledged.for_each(|(entry, answer)| drop(entry.done.send(answer)));
         for end in input.ends.drain(..) {
             match end {
-                End::Attempt { stage, attempt, end, .. } => {
-                    if end.is_ok() {
-                        self.recorded(stage, attempt);
-                    }
+                End::Attempt { stage, attempt, .. } => {
                     if self.active.get(&stage).is_some_and(|active| active.attempt == attempt) {
                         self.active.remove(&stage);
                     }
@@ -93,14 +90,6 @@ impl Driver {
         // What no attempt took is for those who come next in the queue.
         self.granted.clear();
         Ok(draft.decision)
-    }
-
-    /// Tells the stage that the success of an attempt is durable.
-    fn recorded(&self, stage: usize, attempt: u32) {
-        let kind = self.state.pipeline.stages[stage].kind.word();
-        if let Some(kind) = self.shared.parts.stages.get(kind) {
-            kind.recorded(&self.state.attempt_id(stage, attempt));
-        }
     }
 
     /// Folds in what happened and what `decide` says to it, and appends that. The state is ahead of
@@ -340,6 +329,8 @@ impl Driver {
 
     pub(super) async fn reload(&mut self) -> Result<(), Error> {
         self.state = load_run(self.shared.parts.store.as_ref(), &self.run).await?;
+        // What somebody else wrote is news as well.
+        self.told = true;
         self.load_fleets().await
     }
 

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::mark::Mark;
 use super::{family, journal, place, process};
 use crate::ids::StepId;
-use crate::{ipc, wake};
+use crate::ipc;
+use crate::wake;
 
 /// A runner that has not answered after this time is looked at: it may have been stopped.
 const LOOK: Duration = Duration::from_millis(500);

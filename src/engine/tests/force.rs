@@ -47,13 +47,9 @@ fn hanging(kinds: &[&'static str]) -> (World, watch::Receiver<u32>) {
         (word, stage)
     });
     world.engine = Engine::new(Parts {
-        data: world.directory.path().to_owned(),
-        store: world.store.clone(),
-        clock: world.clock.clone(),
         stages: stages.collect(),
-        surveyor: Arc::new(Numbers),
-        clouds: crate::app::clouds(world.directory.path()).unwrap().0,
         slots: Slots::new(1),
+        ..parts(world.directory.path(), &world.store, world.clock.clone(), &scripts)
     });
     (world, hangs)
 }
