@@ -61,11 +61,11 @@ pub fn settle(data: &Path, process: impl Fn(&'static str) -> Option<u32>) -> Res
     let here = Home::of(data).map_err(|error| unreadable(error.to_string()))?;
     match read(&path).map_err(unreadable)? {
         Some(home) if home == here => return Ok(()),
-        Some(home) if home.is_copied_to(&here) => {
-            if home.is_still_there(&here) {
-                return Err(HomeError::Copy { copy: data.to_owned(), original: home.path });
-            }
+        Some(home) if home.is_copied_to(&here) && home.is_still_there(&here) => {
+            return Err(HomeError::Copy { copy: data.to_owned(), original: home.path });
         }
+        // What it was copied from is gone.
+        Some(home) if home.is_copied_to(&here) => {}
         Some(home) if home.path != here.path && !home.is_still_there(&Home { inode: 0, ..here.clone() }) => {
             for what in ["runner", "balancer"] {
                 if let Some(pid) = process(what) {
