@@ -164,6 +164,7 @@ pub fn only_known_files(data: &Path) {
         "images",
         "instances",
         "lock",
+        "home.json",
         "logs",
         "objects",
         "runner",

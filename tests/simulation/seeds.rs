@@ -140,9 +140,8 @@ impl House {
             let left = at.saturating_sub(clock::elapsed());
             let process = self.current();
             let over = async {
-                match &process {
-                    Some(process) => process.life.over().await,
-                    None => {}
+                if let Some(process) = &process {
+                    process.life.over().await
                 }
             };
             tokio::select! {
