@@ -157,13 +157,17 @@ impl Family {
     /// Ends everything that is left, unless a step runs, to which it might belong. What SIGKILL does not
     /// end until `by` is said, once.
     pub async fn end_strays(&self, by: Instant) {
+        let mut before = Vec::new();
         while !self.has_leaders() {
             let died = self.died.notified();
             let strays = self.strays();
             if strays.is_empty() {
                 return;
             }
-            tracing::info!(?strays, me = %self.me, "ending what steps left behind");
+            // Children of ours: their numbers are their own until we reap them.
+            for pid in &strays {
+                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            }
             for process in process::descendants(&process::all(), &strays) {
                 let _ = process.signal(Signal::KILL);
             }
@@ -172,7 +176,15 @@ impl Family {
                 self.stuck.lock().unwrap_or_else(PoisonError::into_inner).extend(strays);
                 return;
             }
-            let _ = tokio::time::timeout(AGAIN, died).await;
+            match strays.iter().any(|pid| !before.contains(pid)) {
+                // What forks as fast as it can is only met by whoever looks as fast as he can.
+                true => {
+                    tracing::info!(?strays, me = %self.me, "ending what steps left behind");
+                    tokio::task::yield_now().await;
+                }
+                false => drop(tokio::time::timeout(AGAIN, died).await),
+            }
+            before = strays;
         }
     }
 

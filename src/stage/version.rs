@@ -118,12 +118,15 @@ impl Versions {
     }
 }
 
-/// Whether the text has the version as a word of its own: `14-9f3c2a1b` does not name `4-9f3c2a1b`.
+/// Whether the text has the version, and not as a part of another: `14-9f3c2a1b` does not name
+/// `4-9f3c2a1b`; the name of an instance, `shop-production-4-9f3c2a1b-1`, does. A version without a commit is
+/// not named by one with a commit.
 fn names(body: &str, version: &str) -> bool {
     body.match_indices(version).any(|(at, found)| {
         let before = body[..at].chars().next_back();
         let after = body[at + found.len()..].chars().next();
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(|c| c.is_alphanumeric() || c == '-')
+        let goes_on = after == Some('-') && !version.contains('-');
+        !goes_on && !before.into_iter().chain(after).any(char::is_alphanumeric)
     })
 }
 

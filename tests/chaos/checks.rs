@@ -153,7 +153,7 @@ fn said_by_the_program(ground: &Ground, runs: &[String]) {
 /// Nothing is in the data directory but what belongs there. Whoever is killed leaves its socket; the next that
 /// listens takes its place, where one is needed. What SQLite keeps beside the database is its own business.
 pub fn only_known_files(data: &Path) {
-    const KNOWN: [&str; 20] = [
+    const KNOWN: [&str; 21] = [
         "artifacts",
         "balancer.json",
         "balancer.lock",

@@ -118,7 +118,7 @@ fn a_damaged_event_is_named_and_other_runs_are_not_dragged_along() {
     world.windlass(&["show", "shop/2"]).with(3).says(&["newer Windlass", "format 99"]);
     world.windlass(&["runs"]).with(0).says(&["shop/1", "shop/2"]);
     world.windlass(&["down", "shop", "staging"]).with(0);
-    world.end();
+    world.leave();
 }
 
 /// Replays from a stage, and answers why the stage failed.
