@@ -38,7 +38,8 @@ const STEPS: [(&str, &str); 13] = [
     ("forks faster than one looks", "exec $NASTY walker"),
 ];
 
-/// All that has to do with the world, but for its runner: found also where the environment was cleared.
+/// All that has to do with the world, but for its runner and the guard of that: found also where the environment
+/// was cleared.
 fn living(world: &World) -> Vec<String> {
     let name = world.name();
     let runners = world.runners();
@@ -46,7 +47,8 @@ fn living(world: &World) -> Vec<String> {
         let told = read(*pid, "environ").contains(&name) || read(*pid, "cmdline").contains(&name);
         told && !runners.contains(pid)
     });
-    mine.map(|pid| read(pid, "cmdline").replace('\0', " ")).filter(|line| !line.is_empty()).collect()
+    let lines = mine.map(|pid| read(pid, "cmdline").replace('\0', " "));
+    lines.filter(|line| !line.is_empty() && !line.contains(" guard --data ")).collect()
 }
 
 /// The world, and in it the program of the steps that no shell can write.
