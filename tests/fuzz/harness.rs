@@ -71,17 +71,11 @@ fn watched(target: &'static Target, work: impl FnOnce(&Current) + Send + 'static
         let _ = done.send(());
         result
     });
-    loop {
-        match waiting.recv_timeout(Duration::from_secs(1)) {
-            Err(RecvTimeoutError::Timeout) => {
-                let (since, bytes) = current.lock().unwrap().clone();
-                if since.elapsed() > HANGS {
-                    panic!("it does not end\n{}", keep(target, &bytes));
-                }
-            }
-            _ => break,
+    while let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(Duration::from_secs(1)) {
+        let (since, bytes) = current.lock().unwrap().clone();
+        if since.elapsed() > HANGS {
+            panic!("it does not end\n{}", keep(target, &bytes));
         }
-    }
     if let Err(panic) = thread.join().unwrap() {
         std::panic::resume_unwind(panic);
     }

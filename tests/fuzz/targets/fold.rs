@@ -119,7 +119,7 @@ fn chosen(choices: &[u8]) {
 
 fn event(state: &RunState, kind: u8, about: usize) -> RunEvent {
     let i = about % state.stages.len();
-    let off = (about / 8 % 16 == 0) as u32;
+    let off = u32::from((about / 8).is_multiple_of(16));
     let stage = state.pipeline.stages[i].name.clone();
     let attempts = &state.stages[i].attempts;
     let (last, steps) =
@@ -232,7 +232,7 @@ fn look(state: &RunState) {
         }
     }
     // People are slower.
-    if state.sequence % 4 != 0 {
+    if !state.sequence.is_multiple_of(4) {
         return;
     }
     let actor = Actor::unverified("ada");
