@@ -181,7 +181,7 @@ async fn history(store: &Sqlite, first: u64, count: u64) -> Done {
 async fn deliver(store: &Sqlite, number: u64, run: &RunId) -> Done {
     let id = format!("00000000-0000-4000-8000-{number:012}");
     let key = DeliveryKey { source: "github".to_owned(), id };
-    let body = if number % 10 == 0 { vec![b'x'; 512] } else { Vec::new() };
+    let body = if number.is_multiple_of(10) { vec![b'x'; 512] } else { Vec::new() };
     let event = "push".to_owned();
     store.deliver(NewDelivery { key: key.clone(), event, received_at: at(number), body }).await?;
     let settled = Settlement { status: DeliveryStatus::Handled, reason: None, runs: vec![run.clone()] };

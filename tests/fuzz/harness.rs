@@ -76,6 +76,7 @@ fn watched(target: &'static Target, work: impl FnOnce(&Current) + Send + 'static
         if since.elapsed() > HANGS {
             panic!("it does not end\n{}", keep(target, &bytes));
         }
+    }
     if let Err(panic) = thread.join().unwrap() {
         std::panic::resume_unwind(panic);
     }
