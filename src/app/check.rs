@@ -77,10 +77,11 @@ async fn database(data: &Path, judge: &mut Judge) -> Result<(), Error> {
     Ok(store.end().await?)
 }
 
-/// Makes anew what the verdict says can be, and answers what that was. Nobody else may hold the
-/// directory.
-pub async fn mend(data: &Path, verdict: &Verdict) -> Result<Vec<String>, Error> {
+/// Makes anew what can be, and answers what that was. Nobody else may hold the directory.
+pub async fn mend(data: &Path) -> Result<Vec<String>, Error> {
     let _hold = Hold::take(data, "windlass check-data --repair")?;
+    // What was found before it was held may not be so any more: somebody may have worked there.
+    let verdict = examine(data, List::Compared).await?;
     let indexes = verdict.findings.iter().any(|finding| finding.mendable && finding.area == Area::Database);
     let afresh = verdict.rows.is_some();
     let rows = verdict.rows.clone().unwrap_or_default();

@@ -47,7 +47,7 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
     let mut verdict = check::examine(&data, List::Compared).await?;
     let mut repaired = Vec::new();
     if args.repair && verdict.findings.iter().any(|finding| finding.mendable) {
-        repaired = check::mend(&data, &verdict).await?;
+        repaired = check::mend(&data).await?;
         verdict = check::examine(&data, List::Compared).await?;
     }
     let mut out = anstream::stdout().lock();

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
@@ -19,7 +18,7 @@ use self::error::{failed, understand};
 use self::writer::Writer;
 use super::{
     Append, Delivery, DeliveryFilter, DeliveryKey, Error, FleetRow, Inbox, NewDelivery, NewRun, Receipt,
-    Recorded, Row, RunFilter, RunRow, Settlement, Store,
+    Recorded, RunFilter, RunRow, Settlement, Store,
 };
 use crate::ids::{PipelineName, RunId, StreamId};
 
@@ -39,9 +38,6 @@ mod tests;
 
 /// The database in its data directory.
 const FILE: &str = "windlass.db";
-
-/// Journals that a rebuild reads before it writes their rows.
-const REBUILT_AT_ONCE: u32 = 64;
 
 /// A store in a SQLite file.
 pub struct Sqlite {
@@ -128,33 +124,6 @@ impl Sqlite {
         match task {
             Some(task) => task.await.map_err(|error| failed(&self.path, error.to_string()))?,
             None => Ok(()),
-        }
-    }
-
-    /// Makes the list tables anew from the journals, while the store is in use: `row` folds a whole
-    /// journal into its row. Answers how many rows it wrote.
-    pub async fn rebuild(&self, mut row: impl FnMut(&StreamId, Vec<Recorded>) -> Row) -> Result<u64, Error> {
-        let mut written = 0;
-        let mut position = 0;
-        loop {
-            let streams = read::streams(&self.path, &self.readers, position, REBUILT_AT_ONCE).await?;
-            let Some((last, _)) = streams.last() else { return Ok(written) };
-            position = *last;
-            let mut batch = Vec::with_capacity(streams.len());
-            for (_, stream) in streams {
-                let journal = self.read(&stream, 0).await?;
-                let expected = journal.len() as u64;
-                let row = row(&stream, journal);
-                batch.push(Append { stream, expected, events: Vec::new(), row });
-            }
-            for result in join_all(batch.into_iter().map(|append| self.append(vec![append]))).await {
-                match result {
-                    Ok(()) => written += 1,
-                    // Whoever was quicker wrote a newer row.
-                    Err(Error::Conflict { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
         }
     }
 

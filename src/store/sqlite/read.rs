@@ -65,25 +65,6 @@ pub fn decode(
     event.map_err(|error| damaged(path, format!("event {sequence} of {stream}: {error}")))
 }
 
-/// The next journals, by age, after the one that began at `position`; with where each began.
-pub async fn streams(
-    path: &Path,
-    readers: &SqlitePool,
-    position: i64,
-    limit: u32,
-) -> Result<Vec<(i64, StreamId)>, Error> {
-    let rows = query(
-        "SELECT position, stream FROM events
-          WHERE position > $1 AND sequence = 1 ORDER BY position LIMIT $2",
-    )
-    .bind(position)
-    .bind(limit)
-    .fetch_all(readers)
-    .await
-    .map_err(|error| understand(path, error))?;
-    rows.iter().map(|row| Fields { path, row }).map(|row| Ok((row.integer(0)?, row.parsed(1)?))).collect()
-}
-
 /// The statement that answers a question, built from what is asked, so that each finds its index: a page
 /// takes as long of a million runs as of a thousand. Within a pipeline, numbers are the order of creation.
 ///

@@ -5,13 +5,14 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, raw_sql};
 
 use super::*;
 use crate::run::event::{Ending, FleetEvent, RunEvent};
-use crate::store::Event;
 use crate::store::conformance::{self, new_run};
+use crate::store::{Event, Row};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_the_contract() {
@@ -337,44 +338,6 @@ async fn the_tables_hold_the_invariants() {
         assert!(tamper(root.path(), forbidden).await.is_err(), "{forbidden}");
     }
     assert_eq!(store.read(&StreamId::Run(run), 0).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn the_lists_are_made_again_from_the_journals() {
-    let root = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(root.path()).await.unwrap();
-    for n in 0..150 {
-        let pipeline = ["storefront", "warehouse", "checkout"][n % 3];
-        store.create_run(new_run(pipeline, -(n as i64))).await.unwrap();
-    }
-    let run = RunId::new("storefront".parse().unwrap(), 1);
-    store.append(vec![ending(&run, 1, "failed")]).await.unwrap();
-    let everything = RunFilter { limit: Some(1000), ..RunFilter::default() };
-    let before = store.runs(&everything).await.unwrap();
-
-    tamper(root.path(), "UPDATE runs SET status = 'lost', ended = 0; DELETE FROM runs WHERE number > 7")
-        .await
-        .unwrap();
-    let fold = |stream: &StreamId, journal: Vec<Recorded>| {
-        let StreamId::Run(run) = stream else { panic!("there are no fleets") };
-        let Event::Run(RunEvent::Created { origin, .. }) = &journal[0].event else { panic!("not created") };
-        let (pipeline, origin) = (run.pipeline.clone(), (**origin).clone());
-        let new = NewRun { pipeline, origin, at: journal[0].at, trigger_key: None };
-        let row = new.begin(run).1;
-        Row::Run(match journal.len() {
-            1 => row,
-            _ => RunRow { status: "failed".to_owned(), ended: true, ..row },
-        })
-    };
-    assert_eq!(store.rebuild(fold).await.unwrap(), 150);
-    let after = store.runs(&everything).await.unwrap();
-    assert_eq!(after.len(), before.len());
-    for (after, before) in after.iter().zip(&before) {
-        assert_eq!(
-            RunRow { updated_at: before.updated_at, created_at: before.created_at, ..after.clone() },
-            *before
-        );
-    }
 }
 
 /// Whether everything that `stored` says, `read` says too. It may say more: fields with defaults.
