@@ -5,6 +5,7 @@
 //! what only people read about errors to the standard error.
 
 use std::io::Write;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -205,6 +206,8 @@ fn on(
     command: impl Future<Output = Result<Exit, Error>>,
 ) -> Result<Exit, Error> {
     let runtime = runtime.enable_all().build()?;
+    // In a box, as the compiler makes the code of what `block_on` is given three times over.
+    let command: Pin<Box<dyn Future<Output = _>>> = Box::pin(command);
     let exit = runtime.block_on(command);
     // What still runs is recorded, and goes on where it was when somebody resumes it.
     runtime.shutdown_background();

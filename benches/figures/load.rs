@@ -1,0 +1,163 @@
+//! Sends requests over HTTP/1.1 and times the answers: one thread, whatever the number of senders, and no
+//! more work for each request than it takes, so that what is measured gets the machine.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What is sent, to whom, and by how many at a time. Each sends its next request when it has the answer.
+pub struct Load<'a> {
+    pub to: SocketAddr,
+    pub senders: usize,
+    /// A connection for all requests of a sender, or one for each.
+    pub keep_alive: bool,
+    /// The bytes of a request, by its number. They say `connection: close` by themselves where they have to.
+    pub request: &'a (dyn Fn(u64, &mut Vec<u8>) + Sync),
+}
+
+/// When it is enough.
+pub enum Until<'a> {
+    Sent(u64),
+    Elapsed(Duration),
+    Told(&'a AtomicBool),
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Seconds from the first byte sent to the last one received, of each request that was answered with
+    /// a status below 400.
+    pub latencies: Vec<f64>,
+    /// Answers with another status, and requests without an answer.
+    pub failed: u64,
+    /// What was wrong with the first of them.
+    pub first_failure: Option<String>,
+    pub took: Duration,
+}
+
+impl Answers {
+    /// Good answers a second.
+    pub fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.took.as_secs_f64()
+    }
+
+    fn failed(&mut self, why: impl Into<String>) {
+        self.failed += 1;
+        self.first_failure.get_or_insert_with(|| why.into());
+    }
+}
+
+impl Load<'_> {
+    pub fn run(&self, until: Until<'_>) -> Answers {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(self.send_all(until))
+    }
+
+    async fn send_all(&self, until: Until<'_>) -> Answers {
+        let begun = Instant::now();
+        let number = AtomicU64::new(0);
+        let next = || {
+            let number = number.fetch_add(1, Ordering::Relaxed);
+            let more = match until {
+                Until::Sent(count) => number < count,
+                Until::Elapsed(bound) => begun.elapsed() < bound,
+                Until::Told(stop) => !stop.load(Ordering::Relaxed),
+            };
+            more.then_some(number)
+        };
+        let senders = (0..self.senders).map(|_| self.send(&next));
+        let mut all = Answers::default();
+        for answers in futures_util::future::join_all(senders).await {
+            all.latencies.extend(answers.latencies);
+            all.failed += answers.failed;
+            all.first_failure = all.first_failure.or(answers.first_failure);
+        }
+        all.took = begun.elapsed();
+        all
+    }
+
+    async fn send(&self, next: &dyn Fn() -> Option<u64>) -> Answers {
+        let mut answers = Answers::default();
+        let mut connection: Option<TcpStream> = None;
+        let (mut request, mut answer) = (Vec::new(), Vec::new());
+        while let Some(number) = next() {
+            request.clear();
+            (self.request)(number, &mut request);
+            let begun = Instant::now();
+            let fresh = connection.is_none();
+            let mut stream = match connection.take() {
+                Some(stream) => stream,
+                None => match TcpStream::connect(self.to).await {
+                    Ok(stream) => {
+                        let _ = stream.set_nodelay(true);
+                        stream
+                    }
+                    Err(error) => {
+                        answers.failed(format!("no connection: {error}"));
+                        continue;
+                    }
+                },
+            };
+            match exchange(&mut stream, &request, &mut answer).await {
+                Ok((status, open)) => {
+                    match status {
+                        0..400 => answers.latencies.push(begun.elapsed().as_secs_f64()),
+                        _ => answers.failed(String::from_utf8_lossy(&answer).into_owned()),
+                    }
+                    connection = (open && self.keep_alive).then_some(stream);
+                }
+                Err(error) => {
+                    let of = if fresh { "a new connection" } else { "a connection that was used before" };
+                    answers.failed(format!("no answer on {of}: {error}"));
+                }
+            }
+        }
+        answers
+    }
+}
+
+/// Returns the status, and whether the connection may be used again.
+async fn exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    answer: &mut Vec<u8>,
+) -> std::io::Result<(u16, bool)> {
+    stream.write_all(request).await?;
+    answer.clear();
+    let head = loop {
+        if stream.read_buf(answer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let status = text.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let closes = field("connection:") == Some("close");
+    let mut have = answer.len() - head;
+    let mut more = vec![0; 64 * 1024];
+    match field("content-length:").and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => {
+            while have < length {
+                match stream.read(&mut more).await? {
+                    0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    read => have += read,
+                }
+            }
+        }
+        None if field("transfer-encoding:") == Some("chunked") => {
+            while !answer.ends_with(b"0\r\n\r\n") {
+                if stream.read_buf(answer).await? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+        None => while stream.read(&mut more).await? > 0 {},
+    }
+    Ok((status, !closes))
+}

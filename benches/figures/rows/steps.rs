@@ -1,0 +1,121 @@
+//! Durable steps that do nothing, beside `ninja`, which records nothing durable: one stage of steps, a
+//! chain of stages, a fan of stages, without a checkout.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Row;
+use crate::bench::{Bench, WINDLASS, wait_for};
+use crate::measure::{Unit, in_turns};
+use crate::report::{Bound, Case};
+
+pub const ROW: Row = Row { name: "steps", what: "durable steps that do nothing", measure };
+
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+
+/// That which the goals are about.
+const JUDGED: usize = 1_000;
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Stage,
+    Chain,
+    Fan,
+}
+
+impl Shape {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Stage => "one stage",
+            Self::Chain => "a chain of stages",
+            Self::Fan => "a fan of stages",
+        }
+    }
+
+    fn pipeline(self, steps: usize) -> String {
+        let mut text = "name: bench\nstages:\n".to_owned();
+        match self {
+            Self::Stage => {
+                text.push_str("  all:\n    steps:\n");
+                (0..steps).for_each(|_| text.push_str("      - { run: ':' }\n"));
+            }
+            Self::Chain | Self::Fan => {
+                for i in 0..steps {
+                    let _ = writeln!(text, "  s{i}:");
+                    if i > 0 && matches!(self, Self::Chain) {
+                        let _ = writeln!(text, "    needs: s{}", i - 1);
+                    }
+                    text.push_str("    steps: [{ run: ':' }]\n");
+                }
+            }
+        }
+        text
+    }
+
+    /// The same for ninja: a stage of steps is a chain there, too.
+    fn ninja(self, steps: usize) -> String {
+        let mut text = "rule noop\n  command = :\n".to_owned();
+        for i in 0..steps {
+            match self {
+                Self::Fan => drop(writeln!(text, "build s{i}: noop")),
+                Self::Stage | Self::Chain if i == 0 => drop(writeln!(text, "build s0: noop")),
+                Self::Stage | Self::Chain => drop(writeln!(text, "build s{i}: noop s{}", i - 1)),
+            }
+        }
+        let all: Vec<String> = (0..steps).map(|i| format!("s{i}")).collect();
+        let _ = writeln!(text, "build all: phony {}\ndefault all", all.join(" "));
+        text
+    }
+}
+
+fn measure(bench: &Bench) -> Vec<Case> {
+    let ninja_is_here = bench.peer("ninja").is_some();
+    let mut cases = Vec::new();
+    for shape in [Shape::Stage, Shape::Chain, Shape::Fan] {
+        for size in SIZES {
+            let directory = bench.directory();
+            let at = directory.path();
+            std::fs::write(at.join("bench.yaml"), shape.pipeline(size)).expect("the pipeline");
+            std::fs::write(at.join("build.ninja"), shape.ninja(size)).expect("the build file");
+            let rounds = if size > JUDGED { 1 } else { bench.rounds };
+            let what = format!("{}, {size} steps", shape.word());
+            let case = if ninja_is_here {
+                let [ours, theirs] = in_turns(rounds, [&mut || windlass(at), &mut || ninja(at)]);
+                Case::new(ROW.name, what, Unit::Seconds, &ours).beside("ninja", &ours, &theirs)
+            } else {
+                let [ours] = in_turns(rounds, [&mut || windlass(at)]);
+                Case::new(ROW.name, what, Unit::Seconds, &ours)
+            };
+            let case = case.growing(shape.word(), "steps", size as u64);
+            cases.push(if size == JUDGED { case.goal_beside("ninja", Bound::AtMost(1.5)) } else { case });
+        }
+    }
+    cases
+}
+
+/// Seconds from the command to its end.
+fn windlass(directory: &Path) -> f64 {
+    let data = tempfile::tempdir_in(directory).expect("a data directory");
+    let mut command = Command::new(WINDLASS);
+    command.arg("run").arg(directory.join("bench.yaml")).arg("--data").arg(data.path());
+    let took = time(&mut command);
+    // The runner ends by itself once nobody holds the directory, which stays until then.
+    let socket = data.path().join("runner.sock");
+    let gone = || (!socket.exists()).then_some(());
+    wait_for("the runner's end", Duration::from_secs(30), gone);
+    took
+}
+
+fn ninja(directory: &Path) -> f64 {
+    let _ = std::fs::remove_file(directory.join(".ninja_log"));
+    time(Command::new("ninja").current_dir(directory))
+}
+
+fn time(command: &mut Command) -> f64 {
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("the program starts");
+    assert!(status.success(), "{command:?} ended with {status}");
+    start.elapsed().as_secs_f64()
+}
