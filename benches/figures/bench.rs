@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+use crate::peers::buildbot::Taken;
 
 /// The program, as it was built for the benchmarks.
 pub const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass");
@@ -14,11 +17,21 @@ pub struct Bench {
     pub rounds: usize,
     /// On the disk of the target directory, as a memory file system waits for nothing.
     root: TempDir,
+    buildbot: OnceLock<Option<Taken>>,
 }
 
 impl Bench {
     pub fn new(rounds: usize) -> std::io::Result<Self> {
-        Ok(Self { rounds, root: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))? })
+        Ok(Self {
+            rounds,
+            root: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
+            buildbot: OnceLock::new(),
+        })
+    }
+
+    /// What Buildbot takes, measured when a row first asks, as it takes half a minute.
+    pub fn buildbot(&self) -> Option<&Taken> {
+        self.buildbot.get_or_init(|| Taken::measure(self)).as_ref()
     }
 
     /// A new empty directory, gone when it is dropped.

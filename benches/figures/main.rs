@@ -13,6 +13,7 @@ mod bench;
 mod fill;
 mod load;
 mod measure;
+mod peers;
 mod plot;
 mod report;
 mod rows;

@@ -1,0 +1,3 @@
+//! What people would use instead, set up as its own manual says, all of it on loopback.
+
+pub mod buildbot;
