@@ -1,7 +1,8 @@
 //! All figures, beside what people would use instead.
 //!
 //! `cargo bench --no-default-features --bench figures` prints the table and writes JSON and pictures.
-//! Words choose rows: `-- steps webhooks`. `--rounds N`, `--json FILE`, `--plots DIRECTORY`, `--list`.
+//! Words choose rows: `-- steps webhooks`. `--rounds N`, `--out DIRECTORY`, `--list`. `--write` puts what came
+//! out into `benches/results` and the table into CONTRIBUTING.md.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use self::bench::Bench;
 use self::report::Case;
 
 mod bench;
+mod documents;
 mod fill;
 mod load;
 mod measure;
@@ -22,8 +24,10 @@ mod server;
 struct Options {
     rows: Vec<String>,
     rounds: usize,
-    json: PathBuf,
-    plots: PathBuf,
+    /// Where JSON and pictures go.
+    out: PathBuf,
+    /// They become what the documents show.
+    write: bool,
     list: bool,
 }
 
@@ -54,27 +58,31 @@ fn main() {
         eprintln!("{}: {:.0} s", row.name, since.elapsed().as_secs_f64());
     }
     println!("{}", report::table(&cases));
-    println!("{:.0} s in all", begun.elapsed().as_secs_f64());
-    let json = serde_json::to_vec_pretty(&cases).expect("figures as JSON");
-    match std::fs::write(&options.json, json) {
-        Ok(()) => println!("as JSON: {}", options.json.display()),
-        Err(error) => eprintln!("{}: {error}", options.json.display()),
-    }
-    match plot::draw(&cases, &options.plots) {
-        Ok(names) if names.is_empty() => {}
-        Ok(names) => println!("how cost grows: {} in {}", names.join(", "), options.plots.display()),
-        Err(error) => eprintln!("{}: {error}", options.plots.display()),
+    println!("{:.0} s in all, on {}", begun.elapsed().as_secs_f64(), documents::machine());
+    if let Err(error) = keep(&cases, &options) {
+        eprintln!("what came out cannot be kept: {error}");
+        std::process::exit(1);
     }
 }
 
+fn keep(cases: &[Case], options: &Options) -> std::io::Result<()> {
+    std::fs::create_dir_all(&options.out)?;
+    let json = options.out.join("figures.json");
+    std::fs::write(&json, serde_json::to_vec_pretty(cases)?)?;
+    let pictures = plot::draw(cases, &options.out)?;
+    println!("as JSON: {}", json.display());
+    if !pictures.is_empty() {
+        println!("how cost grows: {} in {}", pictures.join(", "), options.out.display());
+    }
+    if options.write { documents::write(cases, &pictures) } else { Ok(()) }
+}
+
 fn options() -> Result<Options, String> {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("figures");
-    let _ = std::fs::create_dir_all(&directory);
     let mut options = Options {
         rows: Vec::new(),
         rounds: 5,
-        json: directory.join("figures.json"),
-        plots: directory,
+        out: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("figures"),
+        write: false,
         list: false,
     };
     // Cargo itself adds `--bench`.
@@ -83,8 +91,11 @@ fn options() -> Result<Options, String> {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--list" => options.list = true,
-            "--json" => options.json = value()?.into(),
-            "--plots" => options.plots = value()?.into(),
+            "--out" => options.out = value()?.into(),
+            "--write" => {
+                options.write = true;
+                options.out = documents::results();
+            }
             "--rounds" => {
                 let count: Option<usize> = value()?.parse().ok().filter(|count| *count > 0);
                 options.rounds = count.ok_or("--rounds needs a number from 1")?;

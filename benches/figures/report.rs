@@ -160,7 +160,7 @@ fn range(rounds: usize, min: String, max: String) -> String {
     if rounds > 1 { format!("{min} – {max}") } else { "once".to_owned() }
 }
 
-fn ratio(ratio: &Summary) -> String {
+pub fn ratio(ratio: &Summary) -> String {
     // Of a peer that is a hundred times as slow, the part after the point is what counts.
     let show = |value: f64| match value {
         value if value >= 0.1 => format!("{value:.2}"),
