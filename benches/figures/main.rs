@@ -9,8 +9,10 @@ use std::time::Instant;
 use self::bench::Bench;
 use self::report::Case;
 
+mod bare;
 mod bench;
 mod fill;
+mod hook;
 mod load;
 mod measure;
 mod plot;
@@ -27,6 +29,9 @@ struct Options {
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(bare::WORD) {
+        return bare::serve();
+    }
     let options = match options() {
         Ok(options) => options,
         Err(why) => {

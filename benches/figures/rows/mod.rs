@@ -5,6 +5,7 @@ use crate::report::Case;
 
 mod many;
 mod steps;
+mod webhooks;
 
 /// Something that is measured.
 pub struct Row {
@@ -14,4 +15,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: [Row; 2] = [steps::ROW, many::ROW];
+pub const ALL: [Row; 3] = [steps::ROW, webhooks::ROW, many::ROW];
