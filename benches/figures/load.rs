@@ -23,19 +23,27 @@ pub enum Until<'a> {
     Sent(u64),
     Elapsed(Duration),
     Told(&'a AtomicBool),
+    /// So many at so many a second, whether or not the ones before are answered, while a sender is free.
+    /// Each counts from when it was due.
+    Paced {
+        count: u64,
+        rate: f64,
+    },
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// Seconds from the first byte sent to the last one received, of each request that was answered with
-    /// a status below 400.
+    /// Seconds from the first byte sent, or from when it was due, to the last one received, of each request
+    /// that was answered with a status below 400.
     pub latencies: Vec<f64>,
     /// Answers with another status, and requests without an answer.
     pub failed: u64,
     /// What was wrong with the first of them.
     pub first_failure: Option<String>,
     pub took: Duration,
+    /// How much of its time the thread that sends had work: near 1 it is what limits.
+    pub busy: f64,
 }
 
 impl Answers {
@@ -59,14 +67,20 @@ impl Load<'_> {
     async fn send_all(&self, until: Until<'_>) -> Answers {
         let begun = Instant::now();
         let number = AtomicU64::new(0);
+        let worked = worked();
         let next = || {
             let number = number.fetch_add(1, Ordering::Relaxed);
+            let mut due = None;
             let more = match until {
                 Until::Sent(count) => number < count,
                 Until::Elapsed(bound) => begun.elapsed() < bound,
                 Until::Told(stop) => !stop.load(Ordering::Relaxed),
+                Until::Paced { count, rate } => {
+                    due = Some(begun + Duration::from_secs_f64(number as f64 / rate));
+                    number < count
+                }
             };
-            more.then_some(number)
+            more.then_some((number, due))
         };
         let senders = (0..self.senders).map(|_| self.send(&next));
         let mut all = Answers::default();
@@ -76,17 +90,21 @@ impl Load<'_> {
             all.first_failure = all.first_failure.or(answers.first_failure);
         }
         all.took = begun.elapsed();
+        all.busy = (self::worked() - worked).as_secs_f64() / all.took.as_secs_f64();
         all
     }
 
-    async fn send(&self, next: &dyn Fn() -> Option<u64>) -> Answers {
+    async fn send(&self, next: &dyn Fn() -> Option<(u64, Option<Instant>)>) -> Answers {
         let mut answers = Answers::default();
         let mut connection: Option<TcpStream> = None;
         let (mut request, mut answer) = (Vec::new(), Vec::new());
-        while let Some(number) = next() {
+        while let Some((number, due)) = next() {
             request.clear();
             (self.request)(number, &mut request);
-            let begun = Instant::now();
+            if let Some(due) = due {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            let begun = due.unwrap_or_else(Instant::now);
             let fresh = connection.is_none();
             let mut stream = match connection.take() {
                 Some(stream) => stream,
@@ -140,9 +158,9 @@ async fn exchange(
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let closes = field("connection:") == Some("close");
     let mut have = answer.len() - head;
-    let mut more = vec![0; 64 * 1024];
     match field("content-length:").and_then(|length| length.parse::<usize>().ok()) {
         Some(length) => {
+            let mut more = vec![0; if have < length { 64 * 1024 } else { 0 }];
             while have < length {
                 match stream.read(&mut more).await? {
                     0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
@@ -157,7 +175,16 @@ async fn exchange(
                 }
             }
         }
-        None => while stream.read(&mut more).await? > 0 {},
+        None => {
+            let mut more = vec![0; 64 * 1024];
+            while stream.read(&mut more).await? > 0 {}
+        }
     }
     Ok((status, !closes))
+}
+
+/// What this thread has had of a core so far.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -10,9 +10,11 @@ use std::time::Instant;
 use self::bench::Bench;
 use self::report::Case;
 
+mod bare;
 mod bench;
 mod documents;
 mod fill;
+mod hook;
 mod load;
 mod measure;
 mod peers;
@@ -32,15 +34,18 @@ struct Options {
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(bare::WORD) {
+        return bare::serve();
+    }
     let options = match options() {
         Ok(options) => options,
         Err(why) => {
-            eprintln!("{why}\nrows: {}", rows::ALL.map(|row| row.name).join(", "));
+            eprintln!("{why}\nrows: {}", rows::ALL.iter().map(|row| row.name).collect::<Vec<_>>().join(", "));
             std::process::exit(2);
         }
     };
     if options.list {
-        for row in &rows::ALL {
+        for row in rows::ALL {
             println!("{:<14} {}", row.name, row.what);
         }
         return;
@@ -48,7 +53,7 @@ fn main() {
     let bench = Bench::new(options.rounds).expect("a directory for the benchmarks");
     let begun = Instant::now();
     let mut cases: Vec<Case> = Vec::new();
-    for row in &rows::ALL {
+    for row in rows::ALL {
         if !options.rows.is_empty() && !options.rows.iter().any(|name| name == row.name) {
             continue;
         }
