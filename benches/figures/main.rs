@@ -11,12 +11,14 @@ use self::report::Case;
 
 mod bench;
 mod fill;
+mod haproxy;
 mod load;
 mod measure;
 mod plot;
 mod report;
 mod rows;
 mod server;
+mod target;
 
 struct Options {
     rows: Vec<String>,
@@ -27,6 +29,9 @@ struct Options {
 }
 
 fn main() {
+    if let Some(port) = target::asked() {
+        return target::serve(port);
+    }
     let options = match options() {
         Ok(options) => options,
         Err(why) => {
