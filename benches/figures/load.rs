@@ -137,7 +137,7 @@ impl Load<'_> {
     }
 }
 
-/// Returns the status, and whether the connection may be used again.
+/// Returns the status, and whether the connection may be used again. `answer` begins with the answer's head.
 async fn exchange(
     stream: &mut TcpStream,
     request: &[u8],
@@ -145,42 +145,61 @@ async fn exchange(
 ) -> std::io::Result<(u16, bool)> {
     stream.write_all(request).await?;
     answer.clear();
+    answer.reserve(BUFFER);
     let head = loop {
-        if stream.read_buf(answer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        if let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            break end + 4;
+        read(stream, answer).await?;
+        if let Some(end) = end_of_head(answer) {
+            break end;
         }
     };
-    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
-    let status = text.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let closes = field("connection:") == Some("close");
-    let mut have = answer.len() - head;
-    match field("content-length:").and_then(|length| length.parse::<usize>().ok()) {
+    let text = &answer[..head];
+    let status = text.get(9..12).and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+    let closes = field(text, "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+    match content_length(text) {
         Some(length) => {
-            let mut more = vec![0; if have < length { 64 * 1024 } else { 0 }];
+            let mut have = answer.len() - head;
             while have < length {
-                match stream.read(&mut more).await? {
-                    0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                    read => have += read,
-                }
+                answer.truncate(head);
+                have += read(stream, answer).await?;
             }
         }
-        None if field("transfer-encoding:") == Some("chunked") => {
+        None if field(text, "transfer-encoding") == Some(b"chunked") => {
             while !answer.ends_with(b"0\r\n\r\n") {
-                if stream.read_buf(answer).await? == 0 {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
-                }
+                read(stream, answer).await?;
             }
         }
-        None => {
-            let mut more = vec![0; 64 * 1024];
-            while stream.read(&mut more).await? > 0 {}
-        }
+        None => while stream.read_buf(answer).await? > 0 {},
     }
-    Ok((status, !closes))
+    Ok((status.unwrap_or(0), !closes))
+}
+
+/// Bytes that are read at a time.
+pub const BUFFER: usize = 64 * 1024;
+
+/// Reads at least a byte.
+async fn read(stream: &mut TcpStream, into: &mut Vec<u8>) -> std::io::Result<usize> {
+    match stream.read_buf(into).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        read => Ok(read),
+    }
+}
+
+/// Where the head of a message ends, if all of it is here.
+pub fn end_of_head(message: &[u8]) -> Option<usize> {
+    message.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// The value of a field of a head.
+pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').find_map(|line| {
+        let value = line.get(name.len()..)?.strip_prefix(b":")?;
+        line[..name.len()].eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+    })
+}
+
+/// How long the body is, where the head says so.
+pub fn content_length(head: &[u8]) -> Option<usize> {
+    std::str::from_utf8(field(head, "content-length")?).ok()?.parse().ok()
 }
 
 /// What this thread has had of a core so far.

@@ -10,7 +10,6 @@ use std::time::Instant;
 use self::bench::Bench;
 use self::report::Case;
 
-mod bare;
 mod bench;
 mod documents;
 mod fill;
@@ -22,6 +21,7 @@ mod plot;
 mod report;
 mod rows;
 mod server;
+mod target;
 
 struct Options {
     rows: Vec<String>,
@@ -34,8 +34,11 @@ struct Options {
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(bare::WORD) {
-        return bare::serve();
+    if std::env::args().nth(1).as_deref() == Some(peers::bare::WORD) {
+        return peers::bare::serve();
+    }
+    if let Some(port) = target::asked() {
+        return target::serve(port);
     }
     let options = match options() {
         Ok(options) => options,

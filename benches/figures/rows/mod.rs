@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::report::Case;
 
+mod balancer;
 mod build;
 mod many;
 mod steps;
@@ -16,4 +17,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: &[Row] = &[steps::ROW, webhooks::ROW, many::ROW, build::ROW];
+pub const ALL: &[Row] = &[steps::ROW, webhooks::ROW, balancer::ROW, many::ROW, build::ROW];

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Row;
 use crate::bench::{Bench, WINDLASS, wait_for};
-use crate::measure::{Unit, in_turns};
+use crate::measure::{Summary, Unit, in_turns};
+use crate::peers::buildbot;
 use crate::report::{Bound, Case};
 
 pub const ROW: Row = Row { name: "steps", what: "durable steps that do nothing", measure };
@@ -92,7 +93,23 @@ fn measure(bench: &Bench) -> Vec<Case> {
             cases.push(if size == JUDGED { case.goal_beside("ninja", Bound::AtMost(1.5)) } else { case });
         }
     }
+    cases.extend(beside_buildbot(bench));
     cases
+}
+
+/// A step of a hundred in a row, with its share of all that a run costs besides.
+fn beside_buildbot(bench: &Bench) -> Option<Case> {
+    const STEPS: usize = 100;
+    let theirs = [bench.buildbot()?.step];
+    let directory = bench.directory();
+    std::fs::write(directory.path().join("bench.yaml"), Shape::Stage.pipeline(STEPS)).expect("the pipeline");
+    let [ours] = in_turns(bench.rounds, [&mut || windlass(directory.path()) / STEPS as f64]);
+    let ours = [Summary::of(&ours).median];
+    Some(
+        Case::new(ROW.name, format!("a step of {STEPS}, one stage"), Unit::Seconds, &ours)
+            .beside(buildbot::NAME, &ours, &theirs)
+            .goal_beside(buildbot::NAME, Bound::AtMost(0.01)),
+    )
 }
 
 /// Seconds from the command to its end.

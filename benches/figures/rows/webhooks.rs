@@ -12,11 +12,12 @@ use windlass::store::sqlite::Sqlite;
 use windlass::store::{DeliveryFilter, DeliveryStatus, Inbox};
 
 use super::Row;
-use crate::bare::Bare;
 use crate::bench::{Bench, wait_for};
 use crate::hook::{Hooks, SECRET};
 use crate::load::{Answers, Load, Until};
 use crate::measure::{Unit, in_turns, percentile};
+use crate::peers::bare::Bare;
+use crate::peers::buildbot;
 use crate::report::{Bound, Case};
 use crate::server::Server;
 
@@ -130,6 +131,11 @@ impl Both {
             answers.rate()
         };
         let [ours, bare] = in_turns(rounds, [&mut one, &mut other]);
+        let buildbot = match (size, senders) {
+            (8, 1) => bench.buildbot().map(|taken| taken.webhooks[0]),
+            (8, 8) => bench.buildbot().map(|taken| taken.webhooks[1]),
+            _ => None,
+        };
         let of = format!("{size} KB, {senders} senders");
         let rate = Case::new(ROW.name, format!("accepted, {of}"), Unit::PerSecond, &ours).beside(
             "bare handler",
@@ -141,6 +147,12 @@ impl Both {
             &slow,
             &slow_bare,
         );
+        let rate = match buildbot {
+            Some(theirs) => rate
+                .beside(buildbot::NAME, &ours[..1], &[theirs])
+                .goal_beside(buildbot::NAME, Bound::AtLeast(100.0)),
+            None => rate,
+        };
         let mut cases = Vec::new();
         if judged {
             let note = format!("the sender was busy {:.0} % of the time beside the bare handler", busy * 1e2);
