@@ -1,4 +1,5 @@
-//! What came out, in the documents: pictures and JSON in `benches/results`, the table in CONTRIBUTING.md.
+//! What came out, in the documents: pictures and JSON in `benches/results`, the tables between two marks in
+//! README.md and CONTRIBUTING.md.
 
 use std::path::{Path, PathBuf};
 
@@ -26,22 +27,28 @@ pub fn machine() -> String {
     format!("{cores} cores of {model}, Linux {}, {today}", kernel.trim())
 }
 
-/// Replaces the measured part of CONTRIBUTING.md.
+/// Replaces the measured parts: all of it in CONTRIBUTING.md, what has a goal in README.md.
 pub fn write(cases: &[Case], pictures: &[String]) -> std::io::Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("CONTRIBUTING.md");
+    let machine = machine();
+    let judged: Vec<&Case> = cases.iter().filter(|case| !case.goals.is_empty()).collect();
+    replace("README.md", &format!("On {machine}:\n\n{}", table(&judged)))?;
+    let mut all = format!("On {machine}:\n\n{}\n", table(&cases.iter().collect::<Vec<_>>()));
+    for picture in pictures {
+        all.push_str(&format!("![{picture}](benches/results/{picture})\n"));
+    }
+    replace("CONTRIBUTING.md", &all)
+}
+
+fn replace(document: &str, measured: &str) -> std::io::Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = std::fs::read_to_string(&path)?;
-    let missing = || std::io::Error::other(format!("{} has no {BEGIN}", path.display()));
+    let missing = || std::io::Error::other(format!("{document} has no {BEGIN}"));
     let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    let machine = machine();
-    let mut measured = format!("On {machine}:\n\n{}\n", table(cases));
-    for picture in pictures {
-        measured.push_str(&format!("![{picture}](benches/results/{picture})\n"));
-    }
     std::fs::write(&path, format!("{before}{BEGIN}{measured}{END}{after}"))
 }
 
-fn table(cases: &[Case]) -> String {
+fn table(cases: &[&Case]) -> String {
     let mut table =
         "| | what | median (from – to) | beside | ratio | goal |\n|---|---|---|---|---|---|\n".to_owned();
     let mut row = "";

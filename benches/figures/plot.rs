@@ -26,15 +26,15 @@ type Curve = Vec<(f64, f64)>;
 /// Draws one picture for each row and unit that has curves. Returns the names of the files.
 pub fn draw(cases: &[Case], directory: &Path) -> std::io::Result<Vec<String>> {
     std::fs::create_dir_all(directory)?;
-    let mut pictures: BTreeMap<(&str, &'static str), Vec<&Case>> = BTreeMap::new();
+    let mut pictures: BTreeMap<(&str, &'static str, &'static str), Vec<&Case>> = BTreeMap::new();
     for case in cases {
         if let Some(growth) = &case.growth {
-            pictures.entry((case.row, growth.of)).or_default().push(case);
+            pictures.entry((case.row, growth.of, case.unit.label())).or_default().push(case);
         }
     }
     let mut names = Vec::new();
-    for ((row, of), cases) in pictures {
-        let name = format!("{}-{}.svg", file_word(row), file_word(of));
+    for ((row, of, unit), cases) in pictures {
+        let name = format!("{}-{}-{}.svg", file_word(row), file_word(of), file_word(unit));
         picture(row, of, &cases, &directory.join(&name))
             .map_err(|error| std::io::Error::other(format!("{name}: {error}")))?;
         names.push(name);
@@ -58,7 +58,7 @@ pub fn curves(cases: &[&Case]) -> BTreeMap<(bool, String), Curve> {
         let mut point = |peer, name: String, value| {
             curves.entry((peer, name)).or_default().push((growth.size as f64, value));
         };
-        point(false, growth.curve.clone(), case.ours.median);
+        point(false, format!("Windlass, {}", growth.curve), case.ours.median);
         for peer in &case.peers {
             point(true, format!("{}, {}", peer.name, growth.curve), peer.value.median);
         }
@@ -77,7 +77,12 @@ fn picture(row: &str, of: &str, cases: &[&Case], file: &Path) -> Result<(), Box<
         (low, high)
     };
     let ((left, right), (low, high)) = (span(|point| point.0), span(|point| point.1));
-    let (bottom, top) = (low / 1.6, high * 1.6);
+    // Room for the names, above what rises and below what falls.
+    let rises = curves.values().all(|curve| curve.first().is_some_and(|(_, y)| *y < high / 2.0));
+    let (bottom, top, names) = match rises {
+        true => (low / 1.6, high * 5.0, SeriesLabelPosition::UpperLeft),
+        false => (low / 5.0, high * 1.6, SeriesLabelPosition::LowerLeft),
+    };
 
     let root = SVGBackend::new(file, (WIDTH, HEIGHT)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -115,11 +120,7 @@ fn picture(row: &str, of: &str, cases: &[&Case], file: &Path) -> Result<(), Box<
         series.label(label).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         chart.draw_series(curve.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
+    chart.configure_series_labels().position(names).background_style(WHITE.mix(0.8)).draw()?;
     root.present()?;
     Ok(())
 }
