@@ -5,6 +5,7 @@ use crate::report::Case;
 
 mod balancer;
 mod build;
+mod first;
 mod many;
 mod steps;
 mod webhooks;
@@ -17,4 +18,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: &[Row] = &[steps::ROW, webhooks::ROW, balancer::ROW, many::ROW, build::ROW];
+pub const ALL: &[Row] = &[steps::ROW, first::ROW, webhooks::ROW, balancer::ROW, many::ROW, build::ROW];
