@@ -16,6 +16,7 @@ mod measure;
 mod plot;
 mod report;
 mod rows;
+mod run;
 mod server;
 
 struct Options {

@@ -3,7 +3,9 @@
 use crate::bench::Bench;
 use crate::report::Case;
 
+mod checkout;
 mod many;
+mod output;
 mod steps;
 
 /// Something that is measured.
@@ -14,4 +16,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: [Row; 2] = [steps::ROW, many::ROW];
+pub const ALL: [Row; 4] = [steps::ROW, output::ROW, checkout::ROW, many::ROW];
