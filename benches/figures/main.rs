@@ -20,6 +20,7 @@ mod peers;
 mod plot;
 mod report;
 mod rows;
+mod run;
 mod server;
 mod target;
 

@@ -5,8 +5,10 @@ use crate::report::Case;
 
 mod balancer;
 mod build;
+mod checkout;
 mod first;
 mod many;
+mod output;
 mod steps;
 mod webhooks;
 
@@ -18,4 +20,13 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: &[Row] = &[steps::ROW, first::ROW, webhooks::ROW, balancer::ROW, many::ROW, build::ROW];
+pub const ALL: &[Row] = &[
+    steps::ROW,
+    first::ROW,
+    webhooks::ROW,
+    output::ROW,
+    checkout::ROW,
+    many::ROW,
+    balancer::ROW,
+    build::ROW,
+];
