@@ -13,6 +13,7 @@ mod bench;
 mod fill;
 mod load;
 mod measure;
+mod multiply;
 mod plot;
 mod report;
 mod rows;
