@@ -16,6 +16,7 @@ mod fill;
 mod hook;
 mod load;
 mod measure;
+mod multiply;
 mod peers;
 mod plot;
 mod report;
