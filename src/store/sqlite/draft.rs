@@ -79,6 +79,12 @@ impl Request {
         batch.iter().map(|encoded| &encoded.append.stream)
     }
 
+    /// Whether all it depends on is where journals stand, and the table of events would notice if one stood
+    /// elsewhere.
+    pub fn only_appends_events(&self) -> bool {
+        matches!(self, Self::Append(batch) if batch.iter().all(|encoded| !encoded.append.events.is_empty()))
+    }
+
     pub fn creates(&self) -> Option<&NewRun> {
         match self {
             Self::Create(new) => Some(new),
@@ -133,6 +139,11 @@ type SettledRow = (String, String, &'static str, Option<String>, String);
 type EventRow = (StreamId, u64, u32, i64, String);
 
 impl Draft {
+    /// For journals that stand there.
+    pub fn after(heads: HashMap<StreamId, u64>) -> Self {
+        Self { heads, ..Self::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
             && self.runs.is_empty()

@@ -125,6 +125,36 @@ async fn webhooks_share_a_commit_too() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_of_a_journal_is_never_believed_against_the_table() {
+    let root = tempfile::tempdir().unwrap();
+    let ours = Sqlite::open(root.path()).await.unwrap();
+    let theirs = Sqlite::open(root.path()).await.unwrap();
+    let run = ours.create_run(new_run("storefront", 0)).await.unwrap();
+    let append = |expected| vec![ending(&run, expected, "running")];
+    ours.append(append(1)).await.unwrap();
+    // Remembered are 2 by one and nothing by the other, then 2 and 3.
+    theirs.append(append(2)).await.unwrap();
+    let before = commits(root.path());
+    assert!(matches!(ours.append(append(2)).await, Err(Error::Conflict { .. })));
+    assert_eq!(commits(root.path()), before);
+    ours.append(append(3)).await.unwrap();
+    assert!(matches!(theirs.append(append(3)).await, Err(Error::Conflict { .. })));
+    theirs.append(append(4)).await.unwrap();
+    // One that stands ahead of all is refused as well.
+    assert!(matches!(theirs.append(append(9)).await, Err(Error::Conflict { .. })));
+    assert_eq!(ours.read(&StreamId::Run(run.clone()), 0).await.unwrap().len(), 5);
+    // Nor is a row written that only what is remembered would let in.
+    ours.append(append(5)).await.unwrap();
+    let row_only = |expected| vec![Append { events: Vec::new(), ..ending(&run, expected, "failed") }];
+    assert!(matches!(theirs.append(row_only(5)).await, Err(Error::Conflict { .. })));
+    theirs.append(row_only(6)).await.unwrap();
+    let rows = ours.runs(&RunFilter::default()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.status.as_str()).collect::<Vec<_>>(), ["failed"]);
+    theirs.close().await.unwrap();
+    ours.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_written_disturbs_no_other() {
     let root = tempfile::tempdir().unwrap();
     let store = Sqlite::open(root.path()).await.unwrap();
