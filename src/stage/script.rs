@@ -118,6 +118,9 @@ impl Script {
             ));
         }
         let length = meta.len();
+        if length == 0 {
+            return Ok(BTreeMap::new());
+        }
         if length > OUTPUT_LIMIT {
             return Err(Failure::task(format!(
                 "WINDLASS_OUTPUT has {length} bytes, at most {OUTPUT_LIMIT} are taken; hand on files as artifacts"
@@ -132,6 +135,9 @@ impl Script {
 
     async fn artifacts(&self, work: &Work, workspace: &Workspace) -> Result<Vec<Artifact>, Failure> {
         let Kind::Script(script) = &work.stage().kind else { return Ok(Vec::new()) };
+        if script.artifacts.is_empty() {
+            return Ok(Vec::new());
+        }
         let wanted = script.artifacts.clone();
         let (shelf, from) = (self.workspaces.shelf.clone(), workspace.work());
         blocking(move || {

@@ -5,6 +5,7 @@
 //! it was left half made and is made again.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,6 +52,19 @@ impl Workspace {
     fn ready(&self) -> PathBuf {
         self.root.join("ready")
     }
+
+    /// Removes it: what steps left nothing in without looking into it, which is most of the work otherwise.
+    fn remove(&self) -> io::Result<()> {
+        let quickly = || {
+            std::fs::remove_file(self.ready())?;
+            std::fs::remove_file(self.output())?;
+            for directory in [&self.work(), &self.home(), &self.tmp(), &self.root] {
+                std::fs::remove_dir(directory)?;
+            }
+            io::Result::Ok(())
+        };
+        quickly().or_else(|_| std::fs::remove_dir_all(&self.root))
+    }
 }
 
 impl Workspaces {
@@ -70,9 +84,9 @@ impl Workspaces {
                  or this is a restored backup"
             )));
         }
-        self.clear_stage(&work.id).await?;
-        for directory in [workspace.work(), workspace.home(), workspace.tmp()] {
-            make(&directory)?;
+        self.make_stage(&work.id).await?;
+        for directory in [&workspace.root, &workspace.work(), &workspace.home(), &workspace.tmp()] {
+            std::fs::create_dir(directory).map_err(|error| not_made(directory, &error))?;
         }
         if work.checked_out {
             self.clone_commit(work, &workspace.work()).await?;
@@ -112,19 +126,23 @@ impl Workspaces {
     /// left when the process ends meanwhile is swept up later.
     pub fn remove(&self, id: &AttemptId) {
         let workspace = self.at(id);
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(workspace.root));
+        tokio::task::spawn_blocking(move || workspace.remove());
     }
 
-    /// Removes what earlier attempts of the stage left.
-    async fn clear_stage(&self, id: &AttemptId) -> Result<(), Failure> {
+    /// Makes the stage's directory, without what earlier attempts left in it.
+    async fn make_stage(&self, id: &AttemptId) -> Result<(), Failure> {
         let stage = self.stage_directory(id);
-        if !stage.exists() {
-            return Ok(());
+        match std::fs::create_dir(&stage) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // The first stage of the run makes those above it.
+            Err(_) => return make(&stage),
         }
         blocking(move || {
             std::fs::remove_dir_all(&stage).map_err(|error| {
                 Failure::infrastructure(format!("{} cannot be cleared: {error}", stage.display()))
-            })
+            })?;
+            make(&stage)
         })
         .await
     }
@@ -178,8 +196,11 @@ pub fn commit(work: &Work) -> Result<(Address, &crate::run::event::Commit), Fail
 }
 
 pub fn make(directory: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(directory)
-        .map_err(|error| Failure::infrastructure(format!("{} cannot be made: {error}", directory.display())))
+    std::fs::create_dir_all(directory).map_err(|error| not_made(directory, &error))
+}
+
+fn not_made(directory: &Path, error: &io::Error) -> Failure {
+    Failure::infrastructure(format!("{} cannot be made: {error}", directory.display()))
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
