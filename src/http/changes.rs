@@ -25,9 +25,9 @@ pub struct SentEvent {
 /// The pause between two views: nobody sees more than ten a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A view of thousands of stages takes its time, which is the run's: the pause is so many times as long,
-/// and at most this.
-const RATIO: u32 = 10;
+/// A view of thousands of stages takes its time, to be made and to be shown, which is the run's: the pause
+/// is so many times as long, and at most this.
+const RATIO: u32 = 20;
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// The run as it is now, and again whenever it changed. Ends after the run has ended; also when
@@ -39,7 +39,7 @@ pub fn changes(
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<RunView, engine::Error>> + Send + Unpin {
     let changes = engine.handle(&run).map(|handle| handle.changes());
-    let watch = Watch { engine, data, run, stop, changes, shown: None, pause: PAUSE };
+    let watch = Watch { engine, data, run, stop, changes, shown: None, made_in: Duration::ZERO };
     Box::pin(futures_util::stream::unfold(Some(watch), async |watch| {
         let mut watch = watch?;
         match watch.next().await {
@@ -59,8 +59,8 @@ struct Watch {
     changes: Option<watch::Receiver<u64>>,
     /// When it was shown last.
     shown: Option<Instant>,
-    /// Before it is shown again.
-    pause: Duration,
+    /// How long it took to make that.
+    made_in: Duration,
 }
 
 /// What comes after a view.
@@ -71,11 +71,13 @@ enum Next {
 
 impl Watch {
     async fn next(&mut self) -> Result<(RunView, Next), engine::Error> {
+        let shown_in = self.shown.map_or(Duration::ZERO, |shown| shown.elapsed());
+        let pause = ((self.made_in + shown_in) * RATIO).clamp(PAUSE, LONGEST);
         let driven = match (&mut self.changes, self.shown) {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(changes), Some(shown)) => tokio::select! {
-                driven = changed(changes, shown + self.pause) => driven,
+                driven = changed(changes, shown + pause) => driven,
                 () = self.stop.cancelled() => false,
             },
         };
@@ -85,7 +87,7 @@ impl Watch {
         let begun = Instant::now();
         let view = look(&self.engine, &self.data, &self.run).await?;
         self.shown = Some(Instant::now());
-        self.pause = (begun.elapsed() * RATIO).clamp(PAUSE, LONGEST);
+        self.made_in = begun.elapsed();
         let next = if driven && !view.status.is_final() { Next::More } else { Next::Nothing };
         Ok((view, next))
     }
