@@ -6,6 +6,7 @@ use crate::report::Case;
 mod balancer;
 mod many;
 mod steps;
+mod swap;
 
 /// Something that is measured.
 pub struct Row {
@@ -15,4 +16,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: [Row; 3] = [steps::ROW, balancer::ROW, many::ROW];
+pub const ALL: [Row; 4] = [steps::ROW, balancer::ROW, swap::ROW, many::ROW];
