@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::load::{BUFFER, content_length, end_of_head, field};
 
 /// What makes this program a target: `--target PORT`, or `--target` and `PORT` in the environment.
-const WORD: &str = "--target";
+pub const WORD: &str = "--target";
 
 /// The bytes of what is answered at `/`, and at `/large`.
 pub const SMALL: usize = 1024;

@@ -24,6 +24,7 @@ mod carry;
 mod client;
 mod fleet;
 mod handover;
+mod head_timer;
 pub mod headers;
 mod health;
 mod process;
@@ -31,6 +32,7 @@ pub mod protocol;
 mod proxy;
 pub mod saved;
 mod upstream;
+mod workers;
 
 pub use carry::{carry_over, examine};
 pub use client::{Client, FirstWord, Renewed};

@@ -18,6 +18,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::fleet::OpenRequests;
 use super::saved::{Saved, SavedFleet, Saver};
+use super::workers::Workers;
 use super::{admin, handover, lock};
 use crate::ids::FleetId;
 
@@ -106,6 +107,7 @@ pub(super) struct Process {
     fleets: Mutex<BTreeMap<FleetId, Entry>>,
     count: watch::Sender<usize>,
     keys: Mutex<Option<Keys>>,
+    workers: Workers,
     pub saver: Arc<Saver>,
     /// What clients may be waiting for.
     open: TaskTracker,
@@ -147,7 +149,8 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<(), StartErro
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
         .map_err(failed("signals"))?;
 
-    let process = Process::new(options.data, estate.keys);
+    let workers = Workers::start().map_err(failed("threads"))?;
+    let process = Process::new(options.data, estate.keys, workers);
     for heirloom in estate.fleets {
         process.restore(heirloom);
     }
@@ -222,7 +225,7 @@ fn raise_limit() {
 }
 
 impl Process {
-    fn new(data: PathBuf, keys: Keys) -> Arc<Self> {
+    fn new(data: PathBuf, keys: Keys, workers: Workers) -> Arc<Self> {
         Arc::new(Self {
             saver: Saver::new(data.clone()),
             data,
@@ -230,6 +233,7 @@ impl Process {
             fleets: Mutex::default(),
             count: watch::Sender::new(0),
             keys: Mutex::new(Some(keys)),
+            workers,
             open: TaskTracker::new(),
             predecessors: TaskTracker::new(),
             closing: CancellationToken::new(),

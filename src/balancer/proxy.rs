@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::{Either, Empty, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
@@ -17,14 +19,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fleet::{Fleet, Lease, Pick};
+use super::head_timer::HeadTimer;
 use super::headers;
 use super::upstream::{Failure, Reuse, Upstream, Used};
+use super::workers::Taken;
 
 /// How long a client may take to send a request's head, and how long its connection may stay unused
 /// before (the same as on ELB).
@@ -37,7 +41,6 @@ const HEAD_LIMIT: usize = 64 * 1024;
 type Outbound = Either<Carried, Full<Bytes>>;
 
 /// What the connections of one listener share.
-#[derive(Clone)]
 pub(super) struct Site {
     pub fleet: Arc<Fleet>,
     /// Everything that a client may still be waiting for.
@@ -46,20 +49,31 @@ pub(super) struct Site {
     pub closing: CancellationToken,
 }
 
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy)]
+struct Of {
+    client: IpAddr,
+    /// The number of the worker that has it.
+    worker: usize,
+}
+
 /// Serves a client's connection to its end.
-pub(super) async fn serve(site: Site, stream: TcpStream, client: IpAddr) {
-    let closing = site.closing.clone();
-    let service = service_fn(move |request| answer(site.clone(), client, request));
+pub(super) async fn serve(site: Arc<Site>, stream: TcpStream, client: IpAddr, taken: Taken) {
+    let worker = taken.by().number;
+    // Only looked at when it has woken us: all connections share it, and its lock.
+    let mut closing = FuturesUnordered::from_iter([site.closing.clone().cancelled_owned()]);
+    let service = service_fn(move |request| answer(site.clone(), Of { client, worker }, request));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
+        _ = closing.next() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -71,11 +85,11 @@ pub(super) async fn serve(site: Site, stream: TcpStream, client: IpAddr) {
 }
 
 async fn answer(
-    site: Site,
-    client: IpAddr,
+    site: Arc<Site>,
+    of: Of,
     request: Request<Incoming>,
 ) -> Result<Response<Outbound>, Infallible> {
-    let mut response = match forward(&site, client, request).await {
+    let mut response = match forward(&site, of, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     };
@@ -102,11 +116,7 @@ impl Refusal {
     }
 }
 
-async fn forward(
-    site: &Site,
-    client: IpAddr,
-    mut request: Request<Incoming>,
-) -> Result<Response<Outbound>, Refusal> {
+async fn forward(site: &Site, of: Of, mut request: Request<Incoming>) -> Result<Response<Outbound>, Refusal> {
     let fleet = &site.fleet;
     if request.method() == Method::CONNECT {
         return Err(Refusal(StatusCode::NOT_IMPLEMENTED, format!("{}: CONNECT is not supported", fleet.id)));
@@ -146,9 +156,9 @@ async fn forward(
         let slot = lease.as_ref().map(|lease| lease.slot);
         // The newer process that it is passed on to says for whom.
         if slot.is_some() && !std::mem::replace(&mut marked, true) {
-            headers::forwarded(request.headers_mut(), client);
+            headers::forwarded(request.headers_mut(), of.client);
         }
-        match upstream.send(request, reuse).await {
+        match upstream.send(request, reuse, of.worker).await {
             Ok((response, used)) => return deliver(site, response, Carrier { lease, used }, switch),
             Err(Failure::Unsent { request: unsent, why }) => {
                 let Some(slot) = slot else {

@@ -33,10 +33,24 @@ pub(super) struct Upstream {
 #[derive(Default)]
 struct Idle {
     /// Oldest first.
-    kept: Vec<(SendRequest<Outgoing>, Instant)>,
+    kept: Vec<Kept>,
     /// A task closes what was kept for too long.
     swept: bool,
     retired: bool,
+}
+
+/// A connection that no request uses.
+struct Kept {
+    sender: SendRequest<Outgoing>,
+    since: Instant,
+    /// The worker that has it: for another one it would be slower than a new one.
+    worker: usize,
+}
+
+impl Kept {
+    fn is_of_use(&self, oldest: Option<Instant>) -> bool {
+        !self.sender.is_closed() && oldest.is_none_or(|oldest| self.since > oldest)
+    }
 }
 
 /// Whether a connection may be one that was used before.
@@ -59,6 +73,7 @@ pub(super) enum Failure {
 pub(super) struct Used {
     upstream: Arc<Upstream>,
     sender: SendRequest<Outgoing>,
+    worker: usize,
 }
 
 impl Upstream {
@@ -78,17 +93,20 @@ impl Upstream {
         idle.kept.clear();
     }
 
-    /// Sends the request and waits for the head of the answer.
+    /// Sends the request and waits for the head of the answer. `worker` is the number of the one that
+    /// this is done by.
     pub async fn send(
         self: &Arc<Self>,
         mut request: Request<Outgoing>,
         reuse: Reuse,
+        worker: usize,
     ) -> Result<(Response<Incoming>, Used), Failure> {
+        let used = |sender| Used { upstream: self.clone(), sender, worker };
         while reuse == Reuse::Yes
-            && let Some(mut sender) = self.kept()
+            && let Some(mut sender) = self.kept(worker)
         {
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Used { upstream: self.clone(), sender })),
+                Ok(response) => return Ok((response, used(sender))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(Failure::Lost { why: describe(&error.into_error()), reused: true }),
@@ -100,7 +118,7 @@ impl Upstream {
             Err(why) => return Err(Failure::Unsent { request: Box::new(request), why }),
         };
         match sender.try_send_request(request).await {
-            Ok(response) => Ok((response, Used { upstream: self.clone(), sender })),
+            Ok(response) => Ok((response, used(sender))),
             Err(mut error) => Err(match error.take_message() {
                 Some(unsent) => {
                     Failure::Unsent { request: Box::new(unsent), why: describe(&error.into_error()) }
@@ -124,20 +142,26 @@ impl Upstream {
         Ok(sender)
     }
 
-    /// The connection used last of those that can be used at once.
-    fn kept(&self) -> Option<SendRequest<Outgoing>> {
+    /// The worker's connection used last of those that can be used at once.
+    fn kept(&self, worker: usize) -> Option<SendRequest<Outgoing>> {
+        let oldest = Instant::now().checked_sub(IDLE);
         let mut idle = lock(&self.idle);
-        idle.kept.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE);
-        let ready = idle.kept.iter().rposition(|(sender, _)| sender.is_ready())?;
-        Some(idle.kept.remove(ready).0)
+        // So that a target that closes all of them does not make this longer and longer; the rest is the
+        // sweep's.
+        while idle.kept.last().is_some_and(|kept| !kept.is_of_use(oldest)) {
+            idle.kept.pop();
+        }
+        let ready = |kept: &Kept| kept.worker == worker && kept.is_of_use(oldest) && kept.sender.is_ready();
+        let index = idle.kept.iter().rposition(ready)?;
+        Some(idle.kept.remove(index).sender)
     }
 
-    fn keep(self: &Arc<Self>, sender: SendRequest<Outgoing>) {
+    fn keep(self: &Arc<Self>, sender: SendRequest<Outgoing>, worker: usize) {
         let mut idle = lock(&self.idle);
         if idle.retired || sender.is_closed() {
             return;
         }
-        idle.kept.push((sender, Instant::now()));
+        idle.kept.push(Kept { sender, since: Instant::now(), worker });
         if !std::mem::replace(&mut idle.swept, true) {
             tokio::spawn(sweep(self.clone()));
         }
@@ -149,7 +173,8 @@ async fn sweep(upstream: Arc<Upstream>) {
     loop {
         tokio::time::sleep(IDLE).await;
         let mut idle = lock(&upstream.idle);
-        idle.kept.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE);
+        let oldest = Instant::now().checked_sub(IDLE);
+        idle.kept.retain(|kept| kept.is_of_use(oldest));
         if idle.kept.is_empty() {
             idle.swept = false;
             return;
@@ -160,7 +185,7 @@ async fn sweep(upstream: Arc<Upstream>) {
 impl Used {
     /// Gives the connection back after the whole answer was read.
     pub fn release(self) {
-        self.upstream.keep(self.sender);
+        self.upstream.keep(self.sender, self.worker);
     }
 }
 

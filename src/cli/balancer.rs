@@ -30,7 +30,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         // job; then it is the shell's.
         let _ = rustix::process::setsid();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Requests have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         match args.replace {
             true => replace(args).await,

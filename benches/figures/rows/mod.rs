@@ -10,6 +10,7 @@ mod first;
 mod many;
 mod output;
 mod steps;
+mod swap;
 mod webhooks;
 
 /// Something that is measured.
@@ -28,5 +29,6 @@ pub const ALL: &[Row] = &[
     checkout::ROW,
     many::ROW,
     balancer::ROW,
+    swap::ROW,
     build::ROW,
 ];

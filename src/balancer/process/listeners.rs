@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,6 +15,7 @@ use crate::balancer::fleet::Fleet;
 use crate::balancer::lock;
 use crate::balancer::protocol::{Answer, Fault};
 use crate::balancer::proxy::{self, Site};
+use crate::balancer::workers::Worker;
 use crate::cloud::Listener;
 use crate::ids::FleetId;
 
@@ -32,11 +33,11 @@ pub(super) struct Entry {
     pub door: Option<Door>,
 }
 
-/// A listening socket and the task that accepts from it.
+/// A listening socket and the tasks that accept from it, one of each worker.
 pub(super) struct Door {
-    socket: Arc<TcpListener>,
+    socket: std::net::TcpListener,
     port: u16,
-    _accepting: AbortOnDropHandle<()>,
+    _accepting: Vec<AbortOnDropHandle<()>>,
 }
 
 pub(super) fn bind(port: u16) -> io::Result<std::net::TcpListener> {
@@ -77,10 +78,15 @@ impl Process {
         socket: std::net::TcpListener,
     ) -> io::Result<Door> {
         socket.set_nonblocking(true)?;
-        let socket = Arc::new(TcpListener::from_std(socket)?);
         let port = socket.local_addr()?.port();
-        let site = Site { fleet: fleet.clone(), open: self.open.clone(), closing: closing.clone() };
-        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(site, socket.clone())));
+        let site = Arc::new(Site { fleet: fleet.clone(), open: self.open.clone(), closing: closing.clone() });
+        let accepting = |worker: &Arc<Worker>| {
+            let _there = worker.handle.enter();
+            let socket = TcpListener::from_std(socket.try_clone()?)?;
+            let accepting = accept(site.clone(), socket, worker.clone(), self.workers.all().clone());
+            Ok(AbortOnDropHandle::new(tokio::spawn(accepting)))
+        };
+        let accepting = self.workers.all().iter().map(accepting).collect::<io::Result<_>>()?;
         Ok(Door { socket, port, _accepting: accepting })
     }
 
@@ -181,13 +187,27 @@ fn port_problem(fleet: &FleetId, port: u16, error: &io::Error) -> Answer {
     }
 }
 
-/// Accepts connections until it is aborted.
-async fn accept(site: Site, socket: Arc<TcpListener>) {
+/// Accepts connections until it is aborted. `worker` does that, for itself and all others.
+async fn accept(site: Arc<Site>, socket: TcpListener, worker: Arc<Worker>, all: Arc<[Arc<Worker>]>) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                site.open.spawn(proxy::serve(site.clone(), stream, peer.ip()));
+                let (site, taken) = (site.clone(), worker.share(&all));
+                let open = site.open.clone();
+                if taken.by().number == worker.number {
+                    open.spawn(proxy::serve(site, stream, peer.ip(), taken));
+                    continue;
+                }
+                // Its new worker's runtime is to wait for it.
+                let Ok(stream) = stream.into_std() else { continue };
+                let handle = taken.by().handle.clone();
+                let serve = async move {
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        proxy::serve(site, stream, peer.ip(), taken).await;
+                    }
+                };
+                open.spawn_on(serve, &handle);
             }
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -280,13 +280,19 @@ impl Belongings {
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let own = std::process::id().cast_signed();
+        // What was there before its first process descends from another one: most of a machine. To read
+        // an environment takes longer than all else here.
+        let booted = boot();
+        let began = self.first.as_ref().filter(|first| Some(&first.boot) == booted.as_ref());
+        let began = began.map_or(0, |first| first.start);
         numbers
             .filter(|pid| *pid != own)
             .filter_map(Stat::of)
             .filter(|stat| !stat.is_over())
             .filter(|stat| {
                 // While its first process is there, in whatever state, the group is the instance's.
-                first.is_some_and(|first| stat.group == first.pid) || stat.carries(&marker)
+                first.is_some_and(|first| stat.group == first.pid)
+                    || stat.start >= began && stat.carries(&marker)
             })
             .collect()
     }
