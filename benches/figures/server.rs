@@ -1,7 +1,7 @@
 //! `windlass serve` on a directory that is filled already, and what it costs to ask it.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,17 +28,23 @@ pub struct Cost {
 
 impl Server {
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, |_| {})
+    }
+
+    /// The same with more options, or more in its environment.
+    pub fn start_with(data: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let log = std::fs::File::create(data.join("log")).expect("a log");
-        let begun = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(data.join("windlass.yaml"))
             .arg("--data")
             .arg(data)
             .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the program starts");
+            .stderr(log);
+        change(&mut command);
+        let begun = Instant::now();
+        let mut child = command.spawn().expect("the program starts");
         let mut said = Vec::new();
         let mut out = child.stdout.take().expect("an output");
         let mut byte = [0];
@@ -54,6 +60,15 @@ impl Server {
         }
         server.ready_after = begun.elapsed();
         server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address.parse().expect("an address")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn cost(&self) -> Cost {

@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::report::Case;
 
+mod first;
 mod many;
 mod steps;
 
@@ -14,4 +15,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: [Row; 2] = [steps::ROW, many::ROW];
+pub const ALL: [Row; 3] = [steps::ROW, first::ROW, many::ROW];
