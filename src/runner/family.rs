@@ -124,6 +124,11 @@ impl Family {
                 let _ = rustix::process::kill_process(pid, signal);
             }
         });
+        // Of one that has exited nobody is a child any more: all that are left were adopted. Looking for
+        // others, through all processes of the machine, would cost more than the step.
+        if orphans.is_empty() && has_exited(member.leader) {
+            return orphans;
+        }
         let roots = [&orphans[..], &[member.leader]].concat();
         for process in process::descendants(&process::all(), &roots) {
             let told = process.group == Some(member.leader) || orphans.contains(&process.pid);
@@ -200,6 +205,12 @@ impl Family {
     fn has_leaders(&self) -> bool {
         !self.leaders.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
+}
+
+/// Whether a child has exited, and was not reaped.
+fn has_exited(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(rustix::process::waitid(WaitId::Pid(child), options), Ok(Some(_)))
 }
 
 /// Ends what a runner that died has left of a step: a leader known by number and start time, with
