@@ -24,11 +24,21 @@ pub struct Push {
     /// Whole: `refs/heads/main`, `refs/tags/v1`.
     pub reference: String,
     pub commit: CommitSha,
+    /// What the webhook says of it; `None` where that is not all.
+    pub described: Option<Described>,
     pub change: Change,
     /// Of the repository.
     pub default_branch: Option<String>,
     /// The login of whoever pushed.
     pub sender: Option<String>,
+}
+
+/// What there is to say of a commit, as git has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// `Name <address>`.
+    pub author: String,
+    pub message: String,
 }
 
 /// What the commit is compared with to find what a push changed.
@@ -105,6 +115,7 @@ fn push(push: payload::Push) -> Result<Notice, String> {
     if let Some(word) = push.head_commit.as_ref().and_then(|commit| skips(commit.message.as_deref()?)) {
         return Err(format!("the message of its newest commit says {word}"));
     }
+    let described = push.head_commit.as_ref().and_then(described);
     // The `after` of an annotated tag is the tag, and not the commit.
     let commit = push.head_commit.map_or(push.after, |commit| commit.id);
     let before = push.before.parse().ok().filter(|_| !is_zero(&push.before));
@@ -112,6 +123,7 @@ fn push(push: payload::Push) -> Result<Notice, String> {
         repository,
         reference: push.reference,
         commit: sha(&commit)?,
+        described,
         change: match before {
             Some(before) if !push.forced => Change::Since(before),
             _ => Change::Anew,
@@ -119,6 +131,12 @@ fn push(push: payload::Push) -> Result<Notice, String> {
         default_branch: push.repository.default_branch.filter(|branch| is_ref_name(branch)),
         sender: push.sender.and_then(|sender| sender.login).or(push.pusher.and_then(|pusher| pusher.name)),
     }))
+}
+
+fn described(commit: &payload::Commit) -> Option<Described> {
+    let author = commit.author.as_ref()?;
+    let author = format!("{} <{}>", author.name.as_ref()?, author.email.as_ref()?);
+    Some(Described { author, message: commit.message.as_ref()?.trim_end().to_owned() })
 }
 
 fn pull_request(event: payload::PullRequestEvent) -> Result<Notice, String> {

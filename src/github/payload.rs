@@ -28,6 +28,17 @@ pub struct Commit {
     pub id: String,
     #[serde(default)]
     pub message: Option<String>,
+    #[serde(default)]
+    pub author: Option<Author>,
+}
+
+/// Of a commit, as git has it.
+#[derive(Debug, Deserialize)]
+pub struct Author {
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub email: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

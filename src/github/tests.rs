@@ -101,6 +101,10 @@ fn a_push_to_a_branch_is_understood() {
         repository: "acme/storefront".to_owned(),
         reference: "refs/heads/main".to_owned(),
         commit: "9f3c2a1b9f3c2a1b9f3c2a1b9f3c2a1b9f3c2a1b".parse().unwrap(),
+        described: Some(Described {
+            author: "Grace <grace@example.com>".to_owned(),
+            message: "Count the visitors".to_owned(),
+        }),
         change: Change::Since("1111111111111111111111111111111111111111".parse().unwrap()),
         default_branch: Some("main".to_owned()),
         sender: Some("octocat".to_owned()),
@@ -114,6 +118,8 @@ fn a_push_to_a_branch_is_understood() {
     ] {
         assert_eq!(pushed(&with(PUSH, old, new)), Push { change: Change::Anew, ..expected.clone() });
     }
+    let half = with(PUSH, "\"name\": \"Grace\", ", "");
+    assert_eq!(pushed(&half), Push { described: None, ..expected.clone() });
     let nobody = with(PUSH, "\"login\": \"octocat\"", "\"login\": null");
     assert_eq!(pushed(&nobody).sender.as_deref(), Some("octo-pusher"));
 }

@@ -89,9 +89,9 @@ impl Lanes {
             self.again.insert(job.key.clone(), job);
             return;
         }
-        let Some((_, work)) = pending(&self.shared, &job.key).await else { return };
+        let Some(read) = pending(&self.shared, &job.key).await else { return };
         self.known.insert(job.key.clone());
-        let lane = match &work {
+        let lane = match &read.1 {
             // It waits for nobody, and nobody for it.
             Work::Nothing { .. } => format!("{} {}", job.key.source, job.key.id),
             work => work.lane(),
@@ -100,17 +100,18 @@ impl Lanes {
             Some(waiting) => waiting.push_back(job),
             None => {
                 self.waiting.insert(lane.clone(), VecDeque::new());
-                self.begin(lane, job);
+                self.begin(lane, job, Some(read));
             }
         }
     }
 
-    fn begin(&mut self, lane: String, job: Job) {
+    /// What waited is read again: of many that wait, only the keys are kept.
+    fn begin(&mut self, lane: String, job: Job, read: Option<(Delivery, Work)>) {
         let (shared, permits) = (self.shared.clone(), self.permits.clone());
         self.tasks.spawn(async move {
             let key = job.key.clone();
             // A lane whose task panics would never end.
-            let _ = AssertUnwindSafe(work_off(&shared, job, &permits)).catch_unwind().await;
+            let _ = AssertUnwindSafe(work_off(&shared, job, read, &permits)).catch_unwind().await;
             (lane, key)
         });
     }
@@ -118,7 +119,7 @@ impl Lanes {
     async fn next(&mut self, lane: String, done: &DeliveryKey) {
         self.known.remove(done);
         match self.waiting.get_mut(&lane).and_then(VecDeque::pop_front) {
-            Some(job) => self.begin(lane, job),
+            Some(job) => self.begin(lane, job, None),
             None => drop(self.waiting.remove(&lane)),
         }
         // What was settled meanwhile is not pending, and not taken.
@@ -137,8 +138,12 @@ async fn pending(shared: &Shared, key: &DeliveryKey) -> Option<(Delivery, Work)>
 }
 
 /// Handles a delivery until it is settled.
-async fn work_off(shared: &Shared, job: Job, permits: &Semaphore) {
-    let Some((delivery, work)) = pending(shared, &job.key).await else { return };
+async fn work_off(shared: &Shared, job: Job, read: Option<(Delivery, Work)>, permits: &Semaphore) {
+    let read = match read {
+        Some(read) => Some(read),
+        None => pending(shared, &job.key).await,
+    };
+    let Some((delivery, work)) = read else { return };
     let since = job.since.unwrap_or(delivery.received_at);
     let begun = Instant::now();
     let mut pause = PAUSE.0;

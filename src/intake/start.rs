@@ -7,8 +7,9 @@ use super::catalog::Listed;
 use super::handle::{Due, GITHUB};
 use super::origin;
 use crate::config::Settings;
-use crate::github::{self, Change};
+use crate::github::{self, Change, Described};
 use crate::ids::{CommitSha, RunId};
+use crate::pipeline::model::{Kind, Stage};
 use crate::run::event::{Actor, Commit, Origin, Trigger};
 use crate::source::{self, Address, Since, Want};
 use crate::store::Delivery;
@@ -58,10 +59,9 @@ pub struct Start<'a> {
 struct Fetch<'a> {
     reference: &'a str,
     commit: &'a CommitSha,
-    branch: Option<&'a str>,
 }
 
-/// A commit that is here.
+/// A commit of which there is all that the run starts with.
 struct Brought {
     address: Address,
     commit: Commit,
@@ -85,9 +85,13 @@ impl Start<'_> {
         };
         // A tag changes no files.
         let paths = push.branch().filter(|_| !rules.paths.is_empty());
-        let fetch = Fetch { reference: &push.reference, commit: &push.commit, branch: push.branch() };
+        let fetch = Fetch { reference: &push.reference, commit: &push.commit };
         let takes = |files: &[String]| rules.takes_paths(files.iter().map(String::as_str));
-        let brought = match self.bring(fetch, paths.map(|_| since), takes).await {
+        let brought = match (paths, &push.described) {
+            (None, Some(described)) if !self.needs_source() => self.told(push, described),
+            _ => self.bring(fetch, paths.map(|_| since), takes).await,
+        };
+        let brought = match brought {
             Ok(brought) => brought,
             Err(came) => return came,
         };
@@ -109,7 +113,7 @@ impl Start<'_> {
         }
         let since = (!rules.paths.is_empty()).then(|| Since::Branch(request.base.clone()));
         let reference = format!("refs/heads/{}", request.branch);
-        let fetch = Fetch { reference: &reference, commit: &request.commit, branch: Some(&request.branch) };
+        let fetch = Fetch { reference: &reference, commit: &request.commit };
         let takes = |files: &[String]| rules.takes_paths(files.iter().map(String::as_str));
         let brought = match self.bring(fetch, since, takes).await {
             Ok(brought) => brought,
@@ -157,6 +161,26 @@ impl Start<'_> {
         self.create(origin, key, None).await
     }
 
+    /// Whether a run of it may look at files or at what lies between commits. One of commands alone does
+    /// not, and does not wait for its source either.
+    fn needs_source(&self) -> bool {
+        let commands = |stage: &Stage| matches!(stage.kind, Kind::Script(_)) && stage.environment.is_none();
+        !self.listed.pipeline.stages.iter().all(commands)
+    }
+
+    /// The commit as the webhook, which is signed, describes it.
+    fn told(&self, push: &github::Push, described: &Described) -> Result<Brought, Came> {
+        let Described { author, message } = described.clone();
+        let branch = push.branch().unwrap_or_default().to_owned();
+        let commit = Commit { sha: push.commit.clone(), branch, author, message };
+        Ok(Brought { address: self.address()?, commit, note: None })
+    }
+
+    fn address(&self) -> Result<Address, Came> {
+        let address = origin::address(self.listed, self.settings).map_err(Came::Failed)?;
+        address.ok_or_else(|| Came::Failed("it has no source".to_owned()))
+    }
+
     /// Fetches the commit, and looks whether the files that it changes `since` then are taken.
     async fn bring(
         &self,
@@ -164,10 +188,8 @@ impl Start<'_> {
         since: Option<Since>,
         takes: impl Fn(&[String]) -> bool,
     ) -> Result<Brought, Came> {
-        let address = origin::address(self.listed, self.settings).map_err(Came::Failed)?;
-        let address = address.ok_or_else(|| Came::Failed("it has no source".to_owned()))?;
-        let found = self.shared.sources.bring(&address, fetch.reference, fetch.commit).await?;
-        let commit = Commit { branch: fetch.branch.unwrap_or_default().to_owned(), ..found };
+        let address = self.address()?;
+        let commit = self.shared.sources.bring(&address, fetch.reference, fetch.commit).await?;
         let Some(since) = since else { return Ok(Brought { address, commit, note: None }) };
         match self.shared.sources.changed(&address, &since, fetch.commit).await {
             Ok(files) if takes(&files) => Ok(Brought { address, commit, note: None }),

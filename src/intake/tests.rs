@@ -319,6 +319,28 @@ async fn a_pull_request_goes_as_far_as_it_may() {
 }
 
 #[tokio::test]
+async fn a_run_of_commands_alone_starts_from_what_the_webhook_says() {
+    let world = World::new(&PIPELINE.replace(", paths: ['**', '!docs/**']", "")).await;
+    // Nobody could fetch it: there is no such commit.
+    let mut payload = push(ZERO, &"ab".repeat(20), "refs/heads/main");
+    payload["head_commit"]["author"] = json!({ "name": "Grace", "email": "grace@example.com" });
+    let view = world.told("d1", "push", &payload).await;
+    assert_eq!((view.status, view.reason.clone()), (DeliveryStatus::Handled, None));
+    let commit = world.origin(&view).await.commit.unwrap();
+    assert_eq!((commit.sha.as_str(), commit.branch.as_str()), ("ab".repeat(20).as_str(), "main"));
+    assert_eq!((commit.author.as_str(), commit.message.as_str()), ("Grace <grace@example.com>", "a message"));
+
+    // Where something of the commit is needed, the source has to have it.
+    let checkout = "stages:\n  source: { uses: checkout }\n  say: { needs: source, steps: [{ run: say }] }\n";
+    let (head, _) = PIPELINE.split_once("stages:").unwrap();
+    world.write("shop.yaml", &format!("{}{checkout}", head.replace(", paths: ['**', '!docs/**']", "")));
+    world.until(|catalog| catalog.pipelines().all(|listed| listed.pipeline.stages.len() == 2)).await;
+    world.commit("main", "src/a", "one");
+    let view = world.told("d2", "push", &payload).await;
+    assert_eq!(view.status, DeliveryStatus::Pending, "{view:?}");
+}
+
+#[tokio::test]
 async fn a_source_that_is_away_holds_up_nobody_else() {
     let world = World::new(PIPELINE).await;
     let first = world.commit("main", "src/a", "one");

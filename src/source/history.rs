@@ -75,6 +75,13 @@ pub(super) fn describe(cache: &Cache, commit: &CommitSha, head: Option<&str>) ->
     describe_in(cache, &repository, &commit, head)
 }
 
+/// A commit that is here, said to be on that branch.
+pub(super) fn said(cache: &Cache, commit: &CommitSha, branch: &str) -> Result<Commit, Error> {
+    let repository = cache.open()?;
+    let commit = repository.find_commit(oid(commit)).map_err(|error| cache.unreadable(error.message()))?;
+    facts(cache, &commit, branch.to_owned())
+}
+
 fn describe_in(
     cache: &Cache,
     repository: &Repository,

@@ -134,8 +134,9 @@ impl Sources {
         }
     }
 
-    /// Fetches a commit that a branch or tag of the source was said to point at. Quicker than
-    /// [`Self::resolve`], since it asks for that one ref only, where the source is known already.
+    /// Fetches a commit that a branch or tag of the source was said to point at, unless it is here. Quicker
+    /// than [`Self::resolve`], since it asks for that one ref only, where the source is known already, and
+    /// looks for no branch: the commit's is the one that was said, and none where a tag was.
     pub async fn bring(
         &self,
         address: &Address,
@@ -143,9 +144,10 @@ impl Sources {
         commit: &CommitSha,
     ) -> Result<Commit, Error> {
         let cache = Cache::new(&self.directory, address);
+        let branch = reference.strip_prefix("refs/heads/").unwrap_or_default();
         let find = async || {
-            let sha = commit.clone();
-            cache.read(move |cache| history::describe(cache, &sha, None)).await
+            let (sha, branch) = (commit.clone(), branch.to_owned());
+            cache.read(move |cache| history::said(cache, &sha, &branch)).await
         };
         if let Ok(found) = find().await {
             return Ok(found);
@@ -159,7 +161,8 @@ impl Sources {
             // The long way has the better words for it.
             Err(error) => tracing::debug!(%address, %error, "{reference} alone does not come"),
         }
-        self.resolve(address, &Want::Commit(commit.to_string())).await
+        let found = self.resolve(address, &Want::Commit(commit.to_string())).await?;
+        Ok(Commit { branch: branch.to_owned(), ..found })
     }
 
     /// Paths of the files that `to` changes, in order: all of them.
