@@ -12,7 +12,7 @@ use crate::run::fold::Illegal;
 use crate::run::outline::Outline;
 use crate::run::state::RunState;
 use crate::run::view;
-use crate::store::{self, Append, Event, FleetRow, Row, RunRow, Store};
+use crate::store::{self, Append, Event, FleetRow, Recorded, Row, RunRow, Store};
 
 /// Why a journal could not be folded.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +27,15 @@ pub enum Error {
 
 /// Loads a run's journal and folds it.
 pub async fn load_run(store: &dyn Store, run: &RunId) -> Result<RunState, Error> {
-    load_run_by(store, run, Outline::of).await
+    fold_run(run, &store.read(&StreamId::Run(run.clone()), 0).await?, Outline::of)
 }
 
-/// The same, by an outline that may be known already.
-pub async fn load_run_by(
-    store: &dyn Store,
+/// Folds what was read of a run's journal, from its beginning, by an outline that may be known already.
+pub fn fold_run(
     run: &RunId,
+    recorded: &[Recorded],
     outline: impl FnOnce(&RunId, &Origin) -> Result<Outline, Illegal>,
 ) -> Result<RunState, Error> {
-    let recorded = store.read(&StreamId::Run(run.clone()), 0).await?;
     let events = recorded.iter().filter_map(|recorded| match &recorded.event {
         Event::Run(event) => Some((recorded.at, event)),
         Event::Fleet(_) | Event::Environment(_) => None,

@@ -39,7 +39,12 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
             None => FleetList { fleets: Vec::new() },
             Some((store, data)) => {
                 let (clouds, _) = app::clouds(data)?;
-                let reach = fleets::Reach { store: store.as_ref(), clouds: clouds.as_ref(), settings: None };
+                let reach = fleets::Reach {
+                    store: store.as_ref(),
+                    clouds: clouds.as_ref(),
+                    settings: None,
+                    undriven: None,
+                };
                 let now = jiff::Timestamp::now();
                 FleetList {
                     fleets: fleets::list(reach, &Known::default(), now, |_| false, Waiting::default())

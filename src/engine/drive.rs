@@ -17,7 +17,6 @@ use crate::config::Settings;
 use crate::ids::{EnvironmentName, FleetId, RunId, StageName, StreamId};
 use crate::journal::load_fleet;
 use crate::pipeline::model::Kind;
-use crate::run::approval::Policy;
 use crate::run::command;
 use crate::run::decide::{self, Decision, Place, Stop, Waits};
 use crate::run::event::{Edit, Failure, Image, Outcome, RunEvent, Shipment};
@@ -38,6 +37,9 @@ const OVERSLEPT: Duration = Duration::from_secs(10);
 pub(super) const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Starts to drive a run.
+///
+/// A channel has room for 32 messages from its beginning, and most runs wait most of their time: large
+/// messages travel in boxes.
 pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> Handle {
     let (acts, requests) = mpsc::unbounded_channel();
     let (entries_in, entries) = mpsc::unbounded_channel();
@@ -45,14 +47,11 @@ pub fn spawn(shared: Arc<Shared>, state: RunState, settings: Arc<Settings>) -> H
     let (revision, changes) = watch::channel(0);
     let (looks_in, looks) = mpsc::unbounded_channel();
     let written = Arc::new(Notify::new());
-    // At least once: whoever acted before the driver was known has only the journal to tell it by.
-    written.notify_one();
     let handle = Handle { acts, looks: looks_in, changes, written: written.clone() };
     let places = places(&settings, &state.id.pipeline);
     let driver = Driver {
         run: state.id.clone(),
         places,
-        policy: policy(&settings),
         queued: BTreeSet::new(),
         looked: BTreeMap::new(),
         settings,
@@ -82,7 +81,6 @@ pub(super) struct Driver {
     pub(super) run: RunId,
     pub(super) settings: Arc<Settings>,
     pub(super) places: BTreeMap<EnvironmentName, Place>,
-    pub(super) policy: Policy,
     /// Environments where a run that is ahead of this one has not passed.
     pub(super) queued: BTreeSet<EnvironmentName>,
     /// What entering an environment that asks nobody would ship.
@@ -103,17 +101,17 @@ pub(super) struct Driver {
     pub(super) told: bool,
     /// Gates that are being surveyed.
     pub(super) surveys: BTreeSet<EnvironmentName>,
-    pub(super) entries_in: mpsc::UnboundedSender<Entry>,
-    pub(super) ends_in: mpsc::UnboundedSender<End>,
+    pub(super) entries_in: mpsc::UnboundedSender<Box<Entry>>,
+    pub(super) ends_in: mpsc::UnboundedSender<Box<End>>,
     pub(super) revision: watch::Sender<u64>,
     pub(super) inbox: Inbox,
 }
 
 pub(super) struct Inbox {
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) requests: mpsc::UnboundedReceiver<Box<Request>>,
     pub(super) looks: mpsc::UnboundedReceiver<Look>,
-    entries: mpsc::UnboundedReceiver<Entry>,
-    ends: mpsc::UnboundedReceiver<End>,
+    entries: mpsc::UnboundedReceiver<Box<Entry>>,
+    ends: mpsc::UnboundedReceiver<Box<End>>,
     written: Arc<Notify>,
 }
 
@@ -161,7 +159,7 @@ impl Driver {
     }
 
     async fn drive_to_end(&mut self) -> Result<(), Error> {
-        self.load_fleets().await?;
+        Box::pin(self.load_fleets()).await?;
         let mut input = Input::default();
         let shared = self.shared.clone();
         let mut queue: Option<Queue> = None;
@@ -170,11 +168,12 @@ impl Driver {
             // Before looking, so that nothing that happens meanwhile is missed.
             self.place.catch_up();
             self.renew_settings();
-            if let Err(error) = self.look_again().await {
+            if let Err(error) = Box::pin(self.look_again()).await {
                 // The run stands at a gate, and looks again soon.
                 tracing::error!(run = %self.run, %error, "what runs behind a gate cannot be read");
             }
-            let decision = self.turn(&mut input).await?;
+            // In boxes of their own: while a run waits, and most do, it takes no room for them.
+            let decision = Box::pin(self.turn(&mut input)).await?;
             looks.drain(..).for_each(|look| self.answer(look));
             if std::mem::take(&mut self.told) {
                 self.revision.send_modify(|revision| *revision += 1);
@@ -201,10 +200,10 @@ impl Driver {
                 tokio::select! {
                 // Looks come last: whoever looks again and again keeps nothing from happening.
                 biased;
-                request = self.inbox.requests.recv() => input.requests.extend(request),
-                entry = self.inbox.entries.recv() => input.entries.extend(entry),
-                end = self.inbox.ends.recv() => input.ends.extend(end),
-                () = self.inbox.written.notified() => self.catch_up().await,
+                request = self.inbox.requests.recv() => input.requests.extend(request.map(|request| *request)),
+                entry = self.inbox.entries.recv() => input.entries.extend(entry.map(|entry| *entry)),
+                end = self.inbox.ends.recv() => input.ends.extend(end.map(|end| *end)),
+                () = self.inbox.written.notified() => Box::pin(self.catch_up()).await,
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 slot = turn_of(&mut queue) => {
                     self.granted.push(slot);
@@ -226,13 +225,13 @@ impl Driver {
                 break;
             }
             while let Ok(request) = self.inbox.requests.try_recv() {
-                input.requests.push(request);
+                input.requests.push(*request);
             }
             while let Ok(entry) = self.inbox.entries.try_recv() {
-                input.entries.push(entry);
+                input.entries.push(*entry);
             }
             while let Ok(end) = self.inbox.ends.try_recv() {
-                input.ends.push(end);
+                input.ends.push(*end);
             }
             self.end_by_force(&mut input);
         }
@@ -268,7 +267,6 @@ impl Driver {
                 place.has_fleet = true;
             }
         }
-        self.policy = policy(&settings);
         self.settings = settings;
     }
 
@@ -326,7 +324,7 @@ impl Driver {
             let run = attempt.work.id.run.clone();
             let events = attempt.into_deferred();
             let end = end.map(Box::new).map_err(|failure| room::explain(failure, &data, &run));
-            let _ = ends.send(End::Attempt { stage: i, attempt: number, events, end });
+            let _ = ends.send(Box::new(End::Attempt { stage: i, attempt: number, events, end }));
         });
         let active = Active { attempt: number, stop, force_at: None, task: task.abort_handle(), _slot: slot };
         self.active.insert(i, active);
@@ -389,7 +387,7 @@ impl Driver {
             }
             shipment.parent = image.as_ref().and_then(|image| image.parent.clone());
             shipment.image = image;
-            let _ = ends.send(End::Survey { environment, stage, shipment: Box::new(shipment) });
+            let _ = ends.send(Box::new(End::Survey { environment, stage, shipment: Box::new(shipment) }));
         });
     }
 
@@ -430,7 +428,7 @@ impl Driver {
         match look {
             Look::Whole(look) => {
                 let mut view = view::view(&self.state, &self.waits);
-                view.apply_policy(&self.policy);
+                view.apply_policy(&policy(&self.settings));
                 let _ = look.send(view);
             }
             Look::Glance(look) => drop(look.send(Glance::of(&self.state, &self.waits))),

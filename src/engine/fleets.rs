@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ use crate::ids::{CommitSha, EnvironmentName, FleetId, ImageId, InstanceId, Pipel
 use crate::journal::{fleet_append, load_fleet, load_run};
 use crate::run::environment::Lock;
 use crate::run::event::{Actor, FleetEvent, RolloutEnd};
-use crate::run::fleet::{Deployed, FleetState, Quarantine};
+use crate::run::fleet::{Deployed, FleetState, Quarantine, Rollout};
 use crate::run::state::Hold;
 use crate::store::{RunFilter, Store};
 
@@ -99,7 +100,7 @@ pub struct QuarantineView {
 }
 
 /// So many of those that wait for one fleet are named; of the others there is the number.
-const NAMED: u64 = 100;
+pub(super) const NAMED: u64 = 100;
 
 /// Runs that wait for fleets: the first of each, and how many there are.
 #[derive(Debug, Default)]
@@ -109,6 +110,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// Counts so many more.
+    pub fn add(&mut self, fleet: FleetId, count: u64) {
+        *self.count.entry(fleet).or_default() += count;
+    }
+
     /// Counts one more. Answers whether it is one of those that are named.
     pub fn count(&mut self, fleet: &FleetId) -> bool {
         let count = self.count.entry(fleet.clone()).or_default();
@@ -167,6 +173,8 @@ pub struct Reach<'a> {
     pub clouds: &'a dyn Clouds,
     /// What says which cloud a fleet is in; else the settings that it was deployed under.
     pub settings: Option<Arc<Settings>>,
+    /// The unfinished runs that nobody drives, where that is known; else the list of runs is asked.
+    pub undriven: Option<Vec<RunId>>,
 }
 
 impl Reach<'_> {
@@ -192,7 +200,7 @@ impl Reach<'_> {
 /// Every fleet that was not taken down. `driven` tells whether somebody drives a run, `waiting` what
 /// those that are driven wait for.
 pub async fn list(
-    reach: Reach<'_>,
+    mut reach: Reach<'_>,
     known: &Known,
     now: Timestamp,
     driven: impl Fn(&RunId) -> bool,
@@ -213,15 +221,19 @@ pub async fn list(
             .collect::<BTreeMap<_, _>>()
     };
     let mut calendars = Calendars::default();
-    for (row, state) in rows.iter().zip(&states).filter(|(row, _)| !row.ended) {
-        let rollout = state.rollout.as_ref().filter(|rollout| rollout.end.is_none());
+    let there = || rows.iter().zip(&states).filter(|(row, _)| !row.ended);
+    let mut clouds = Vec::new();
+    for (row, state) in there() {
+        let current = state.current.as_ref().map(|current| &current.run);
+        let run = current.or(under_way(state).map(|rollout| &rollout.run));
+        clouds.push(reach.cloud(&mut calendars, &row.fleet, run).await);
+    }
+    // All are asked before the first has answered.
+    let seen =
+        there().zip(clouds).map(|((row, _), cloud)| async move { instances(&cloud?, &row.fleet).await });
+    for ((row, state), seen) in there().zip(join_all(seen).await) {
+        let rollout = under_way(state);
         let current = state.current.as_ref();
-        let run = current.map(|current| &current.run).or(rollout.map(|rollout| &rollout.run));
-        let cloud = reach.cloud(&mut calendars, &row.fleet, run).await;
-        let seen = match cloud {
-            Ok(cloud) => instances(&cloud, &row.fleet).await,
-            Err(error) => Err(error),
-        };
         // A cloud that does not answer hides nothing of what the journal knows.
         let (instances, unseen) = match seen {
             Ok(instances) => (instances, None),
@@ -268,7 +280,11 @@ pub async fn list(
             environment: row.fleet.environment.clone(),
         });
     }
-    interrupted(store, driven, &mut waiting).await?;
+    let undriven = match reach.undriven.take() {
+        Some(runs) => runs,
+        None => undriven(store, driven).await?,
+    };
+    interrupted(store, undriven, &mut waiting).await;
     for (fleet, said) in waiting.all() {
         // A fleet that is not there yet has no place of its own.
         let of_service = |view: &&mut FleetView| view.service == fleet.service;
@@ -279,6 +295,11 @@ pub async fn list(
         }
     }
     Ok(views)
+}
+
+/// The rollout that has not ended.
+fn under_way(fleet: &FleetState) -> Option<&Rollout> {
+    fleet.rollout.as_ref().filter(|rollout| rollout.end.is_none())
 }
 
 /// What is said of a fleet that a rollout left in the middle, for as long as it is there.
@@ -301,22 +322,19 @@ fn stranded(fleet: &FleetId, state: &FleetState, instances: &[InstanceView]) -> 
 /// So many runs that nobody drives are looked at.
 const INTERRUPTED_LIMIT: u32 = 1000;
 
-/// What the runs waited for that nobody drives any more.
-async fn interrupted(
-    store: &dyn Store,
-    driven: impl Fn(&RunId) -> bool,
-    waiting: &mut Waiting,
-) -> Result<(), Error> {
+async fn undriven(store: &dyn Store, driven: impl Fn(&RunId) -> bool) -> Result<Vec<RunId>, Error> {
     let filter = RunFilter { unfinished: true, limit: Some(INTERRUPTED_LIMIT), ..RunFilter::default() };
-    for row in store.runs(&filter).await? {
-        if row.waiting_for.is_none() || driven(&row.run) {
-            continue;
-        }
-        let state = load_run(store, &row.run).await?;
+    let rows = store.runs(&filter).await?.into_iter();
+    Ok(rows.filter(|row| row.waiting_for.is_some() && !driven(&row.run)).map(|row| row.run).collect())
+}
+
+/// What the runs waited for that nobody drives any more. Of one that cannot be read nothing is known.
+async fn interrupted(store: &dyn Store, runs: Vec<RunId>, waiting: &mut Waiting) {
+    for run in &runs {
+        let Ok(state) = load_run(store, run).await else { continue };
         for (environment, gate) in &state.gates {
             if gate.undecided().is_some() || (gate.promoted.is_some() && gate.hold == Hold::NotYet) {
-                let fleet = FleetId::new(row.run.pipeline.clone(), environment.clone());
-                let run = &row.run;
+                let fleet = FleetId::new(run.pipeline.clone(), environment.clone());
                 if waiting.count(&fleet) {
                     let why = format!("{run}: interrupted while it waited: windlass resume {run}");
                     waiting.say(fleet, why);
@@ -324,7 +342,6 @@ async fn interrupted(
             }
         }
     }
-    Ok(())
 }
 
 /// The settings that fleets were deployed under, each read once.

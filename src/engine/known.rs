@@ -1,8 +1,12 @@
-//! Fleets and environments as they were read last: of their journals only what is new is read again.
+//! Fleets and environments as they were read last: of their journals only what is new is read again, and
+//! whoever asks while another reads shares the next answer with all who wait for it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::clock::Timestamp;
 use crate::ids::{EnvironmentName, FleetId, ImageId, PipelineName, StreamId};
 use crate::run::environment::EnvironmentState;
 use crate::run::fleet::{FleetState, Quarantine};
@@ -10,26 +14,72 @@ use crate::store::{self, Event, Store};
 
 #[derive(Default)]
 pub struct Known {
-    fleets: Mutex<HashMap<FleetId, Arc<FleetState>>>,
-    environments: Mutex<HashMap<EnvironmentName, Arc<EnvironmentState>>>,
+    fleets: Journals<FleetId, FleetState>,
+    environments: Journals<EnvironmentName, EnvironmentState>,
+}
+
+type Journals<K, T> = Mutex<HashMap<K, Arc<Journal<T>>>>;
+
+/// What a journal is folded into.
+trait Folded: Clone + Default {
+    fn sequence(&self) -> u64;
+    fn take_in(&mut self, at: Timestamp, event: &Event);
+}
+
+impl Folded for FleetState {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn take_in(&mut self, at: Timestamp, event: &Event) {
+        if let Event::Fleet(event) = event {
+            self.apply(at, event);
+        }
+    }
+}
+
+impl Folded for EnvironmentState {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn take_in(&mut self, at: Timestamp, event: &Event) {
+        if let Event::Environment(event) = event {
+            self.apply(at, event);
+        }
+    }
+}
+
+/// A journal, one reader at a time. The readings are counted: whoever finds, when it is its turn, that one
+/// began and succeeded since it asked has its answer already. When thousands look at one fleet, few readings
+/// answer all of them.
+#[derive(Default)]
+struct Journal<T> {
+    begun: AtomicU64,
+    succeeded: AtomicU64,
+    known: tokio::sync::Mutex<Arc<T>>,
+}
+
+impl<T: Folded> Journal<T> {
+    async fn read(&self, store: &dyn Store, stream: StreamId) -> Result<Arc<T>, store::Error> {
+        let asked = self.begun.load(Ordering::SeqCst);
+        let mut known = self.known.lock().await;
+        if self.succeeded.load(Ordering::SeqCst) > asked {
+            return Ok(known.clone());
+        }
+        let reading = 1 + self.begun.fetch_add(1, Ordering::SeqCst);
+        for recorded in store.read(&stream, known.sequence()).await? {
+            Arc::make_mut(&mut known).take_in(recorded.at, &recorded.event);
+        }
+        self.succeeded.store(reading, Ordering::SeqCst);
+        Ok(known.clone())
+    }
 }
 
 impl Known {
     /// The fleet as its journal tells it now.
     pub async fn fleet(&self, store: &dyn Store, fleet: &FleetId) -> Result<Arc<FleetState>, store::Error> {
-        let sequence = lock(&self.fleets).get(fleet).map_or(0, |known| known.sequence);
-        let new = store.read(&StreamId::Fleet(fleet.clone()), sequence).await?;
-        let mut fleets = lock(&self.fleets);
-        let known = fleets.entry(fleet.clone()).or_default();
-        for recorded in new {
-            // Somebody else may have taken it in meanwhile.
-            if recorded.sequence == known.sequence + 1
-                && let Event::Fleet(event) = &recorded.event
-            {
-                Arc::make_mut(known).apply(recorded.at, event);
-            }
-        }
-        Ok(known.clone())
+        of(&self.fleets, fleet).read(store, StreamId::Fleet(fleet.clone())).await
     }
 
     /// The environment as its journal tells it now.
@@ -38,19 +88,7 @@ impl Known {
         store: &dyn Store,
         environment: &EnvironmentName,
     ) -> Result<Arc<EnvironmentState>, store::Error> {
-        let sequence = lock(&self.environments).get(environment).map_or(0, |known| known.sequence);
-        let new = store.read(&StreamId::Environment(environment.clone()), sequence).await?;
-        let mut environments = lock(&self.environments);
-        let known = environments.entry(environment.clone()).or_default();
-        for recorded in new {
-            // Somebody else may have taken it in meanwhile.
-            if recorded.sequence == known.sequence + 1
-                && let Event::Environment(event) = &recorded.event
-            {
-                Arc::make_mut(known).apply(recorded.at, event);
-            }
-        }
-        Ok(known.clone())
+        of(&self.environments, environment).read(store, StreamId::Environment(environment.clone())).await
     }
 
     /// Every fleet of the service that has a journal.
@@ -82,6 +120,10 @@ impl Known {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn of<K: Clone + Eq + Hash, T: Default>(journals: &Journals<K, T>, key: &K) -> Arc<Journal<T>> {
+    let mut journals = journals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    match journals.get(key) {
+        Some(journal) => journal.clone(),
+        None => journals.entry(key.clone()).or_default().clone(),
+    }
 }

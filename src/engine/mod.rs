@@ -4,9 +4,9 @@
 //! One task drives one run. It alone writes to the run's journal and to those of the fleets that the
 //! run holds. Starting a run, going on with it and resuming it are this one path.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
@@ -15,22 +15,23 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::cloud::{self, Clouds};
 use crate::config::Settings;
-use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId};
-use crate::journal::{self, load_fleet, load_run, load_run_by};
+use crate::ids::{CommitSha, EnvironmentName, FleetId, PipelineName, RunId, StreamId};
+use crate::journal::{self, fold_run, load_fleet, load_run};
 use crate::run::approval::Policy;
 use crate::run::command::{self, Act, Refusal};
 use crate::run::decide::Waits;
 use crate::run::event::{Actor, Origin, Shipment};
 use crate::run::state::RunState;
-use crate::run::view::{self, RunView, Status};
+use crate::run::view::{self, RunView};
 use crate::stage::Stage;
-use crate::store::{self, NewRun, Store};
+use crate::store::{self, NewRun, Recorded, Store};
 
 mod acts;
 mod admit;
 mod drive;
 pub mod fleets;
 pub mod gc;
+mod glance;
 mod keeper;
 pub mod known;
 mod lanes;
@@ -46,6 +47,7 @@ mod turn;
 mod written;
 
 pub use acts::Target;
+pub use glance::Glance;
 pub use keeper::Keeper;
 pub use slots::Slots;
 
@@ -132,7 +134,7 @@ struct Shared {
 /// What is known of a run that is being driven.
 #[derive(Clone)]
 pub struct Handle {
-    acts: mpsc::UnboundedSender<Request>,
+    acts: mpsc::UnboundedSender<Box<Request>>,
     looks: mpsc::UnboundedSender<Look>,
     changes: watch::Receiver<u64>,
     /// Somebody else than the driver has written to the run's journal.
@@ -143,26 +145,6 @@ pub struct Handle {
 enum Look {
     Whole(oneshot::Sender<RunView>),
     Glance(oneshot::Sender<Glance>),
-}
-
-/// What a list shows of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glance {
-    pub status: Status,
-    pub waiting_for: Option<String>,
-    /// Which environments its stages wait for, and why.
-    at: Vec<(EnvironmentName, String)>,
-}
-
-impl Glance {
-    fn of(state: &RunState, waits: &Waits) -> Self {
-        let at = waits.stages.iter().filter_map(|(i, wait)| {
-            let environment = state.pipeline.stages.get(*i)?.environment.clone()?;
-            Some((environment, wait.reason.clone()))
-        });
-        let status = view::status(state, waits);
-        Self { status, waiting_for: view::waiting_for(status, waits), at: at.collect() }
-    }
 }
 
 /// Somebody asks something of a run.
@@ -219,7 +201,12 @@ impl Engine {
             return Ok(handle);
         }
         match self.load(run).await {
-            Ok((state, settings)) => Ok(self.start(state, settings)),
+            Ok((state, settings)) => {
+                let handle = self.start(state, settings);
+                // Whoever acted before the driver was known has only the journal to tell it by.
+                handle.written.notify_one();
+                Ok(handle)
+            }
             Err(error) => {
                 // It is there and cannot be read just now: who drives every run tries it again.
                 if !matches!(error, Error::Journal(journal::Error::NoRun(_))) {
@@ -232,8 +219,12 @@ impl Engine {
 
     /// The run, and what it is driven by.
     async fn load(&self, run: &RunId) -> Result<(RunState, Arc<Settings>), Error> {
+        self.fold(run, &self.store().read(&StreamId::Run(run.clone()), 0).await?)
+    }
+
+    fn fold(&self, run: &RunId, journal: &[Recorded]) -> Result<(RunState, Arc<Settings>), Error> {
         let outline = |run: &RunId, origin: &Origin| self.0.outlines.of(run, origin);
-        let state = load_run_by(self.store().as_ref(), run, outline).await?;
+        let state = fold_run(run, journal, outline)?;
         let settings = self.0.settings_of(&state.origin)?;
         Ok((state, settings))
     }
@@ -264,7 +255,7 @@ impl Engine {
     pub async fn act(&self, run: &RunId, act: Act, actor: Actor) -> Result<(), Error> {
         if let Some(handle) = self.handle(run) {
             let (answer, answered) = oneshot::channel();
-            let request = Request { act: act.clone(), actor: actor.clone(), answer };
+            let request = Box::new(Request { act: act.clone(), actor: actor.clone(), answer });
             if handle.acts.send(request).is_ok()
                 && let Ok(answer) = answered.await
             {
@@ -293,37 +284,19 @@ impl Engine {
     pub async fn fleets(&self) -> Result<Vec<fleets::FleetView>, Error> {
         let driven = |run: &RunId| self.handle(run).is_some();
         let (clouds, now) = (self.0.parts.clouds.as_ref(), self.0.parts.clock.now());
-        let reach = fleets::Reach { store: self.store().as_ref(), clouds, settings: self.0.settings() };
-        let mut views = fleets::list(reach, &self.0.known, now, driven, self.waiting().await).await?;
+        // Who drives all but those it cannot drive need not look for others.
+        let drives_all = self.0.drives_all.load(Ordering::Relaxed);
+        let undriven = drives_all.then(|| self.0.stuck().keys().cloned().collect());
+        let settings = self.0.settings();
+        let reach = fleets::Reach { store: self.store().as_ref(), clouds, settings, undriven };
+        let waiting = self.waiting().await?;
+        let mut views = fleets::list(reach, &self.0.known, now, driven, waiting).await?;
         let troubles = self.0.troubles();
         for view in &mut views {
             let fleet = FleetId::new(view.service.clone(), view.environment.clone());
             view.trouble = troubles.get(&fleet).cloned().or(view.trouble.take());
         }
         Ok(views)
-    }
-
-    /// Which driven runs wait for which environments, and why: of each pipeline and environment those that
-    /// came first, and how many there are.
-    async fn waiting(&self) -> fleets::Waiting {
-        let mut waiting = fleets::Waiting::default();
-        let mut asked = BTreeSet::new();
-        self.0.lanes.ask_all(|pipeline, lanes| {
-            for (number, standing) in lanes.runs() {
-                for (environment, _) in standing.places.iter().filter(|(_, stand)| stand.waits()) {
-                    if waiting.count(&FleetId::new(pipeline.clone(), environment.clone())) {
-                        asked.insert(RunId::new(pipeline.clone(), number));
-                    }
-                }
-            }
-        });
-        for run in asked {
-            let Some(handle) = self.handle(&run) else { continue };
-            for (environment, reason) in handle.glance().await.map(|glance| glance.at).unwrap_or_default() {
-                waiting.say(FleetId::new(run.pipeline.clone(), environment), format!("{run}: {reason}"));
-            }
-        }
-        waiting
     }
 
     /// Takes a fleet down. `say` is told what happens.
@@ -335,6 +308,7 @@ impl Engine {
             store: parts.store.as_ref(),
             clouds: parts.clouds.as_ref(),
             settings: self.0.settings(),
+            undriven: None,
         };
         let done = fleets::down(reach, parts.clock.as_ref(), fleet, actor, say).await;
         drop(held);

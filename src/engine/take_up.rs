@@ -2,6 +2,7 @@
 //! may change meanwhile, and tries again what cannot be driven.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,17 +11,21 @@ use futures_util::{StreamExt, stream};
 
 use super::{Engine, Error, Shared, policy, settings};
 use crate::config::Settings;
-use crate::ids::RunId;
+use crate::ids::{RunId, StreamId};
 use crate::run::event::Origin;
 use crate::run::lanes::Standing;
+use crate::run::state::RunState;
 use crate::store::RunFilter;
 
 /// The pause before a run that cannot be driven is tried again, and the longest such pause. Settings
 /// that were read again are tried at once.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
-/// So many journals are read and folded beside each other.
-const AT_ONCE: usize = 64;
+/// So many journals are read by one question.
+const TOGETHER: usize = 128;
+
+/// So many such questions are asked beside each other: as many as there are readers.
+const AT_ONCE: usize = 4;
 
 impl Engine {
     /// From now on every run is driven by these settings, whatever file it was started with: also runs
@@ -71,20 +76,23 @@ impl Engine {
         let mut runs: Vec<RunId> =
             self.store().runs(&unfinished).await?.into_iter().map(|row| row.run).collect();
         runs.sort();
-        let load = |run: RunId| {
-            let engine = self.clone();
+        let load = |runs: &[RunId]| {
+            let (engine, runs) = (self.clone(), runs.to_vec());
             async move {
-                let loading = run.clone();
-                let loaded = tokio::spawn(async move { engine.load(&loading).await }).await;
-                (run, loaded.unwrap_or(Err(Error::Gone)))
+                let loading = runs.clone();
+                let loaded = tokio::spawn(async move { engine.load_each(&loading).await }).await;
+                let loaded = loaded.unwrap_or_else(|_| runs.iter().map(|_| Err(Error::Gone)).collect());
+                (runs, loaded)
             }
         };
-        let mut loading = stream::iter(runs).map(load).buffered(AT_ONCE);
-        let mut loaded = Vec::new();
-        while let Some((run, state)) = loading.next().await {
-            match state {
-                Ok(state) => loaded.push(state),
-                Err(error) => self.0.is_stuck(&run, &error),
+        let mut loading = stream::iter(runs.chunks(TOGETHER)).map(load).buffered(AT_ONCE);
+        let mut loaded = Vec::with_capacity(runs.len());
+        while let Some((runs, states)) = loading.next().await {
+            for (run, state) in runs.iter().zip(states) {
+                match state {
+                    Ok(state) => loaded.push(state),
+                    Err(error) => self.0.is_stuck(run, &error),
+                }
             }
         }
         // All are in their place before any looks whom it follows. The newest first, so that each is told
@@ -93,10 +101,41 @@ impl Engine {
             let places = policy::places(settings, &state.id.pipeline);
             self.0.lanes.publish(&state.id, Standing::of(state, &places, &BTreeSet::new()));
         }
+        let mut known = Vec::with_capacity(loaded.len());
         for (state, settings) in loaded {
+            known.push((StreamId::Run(state.id.clone()), state.sequence));
             self.start(state, settings);
         }
+        self.tell_news(known).await;
         Ok(())
+    }
+
+    /// Tells the drivers whose runs have gone on since they were read: by an act of a moment when nobody
+    /// drove them. All are known by now, and whoever acts from here on tells them himself.
+    async fn tell_news(&self, known: Vec<(StreamId, u64)>) {
+        let gone_on = self.store().gone_on(&known).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "each run looks for itself whether it has gone on");
+            known.into_iter().map(|(stream, _)| stream).collect()
+        });
+        for stream in gone_on {
+            if let StreamId::Run(run) = stream
+                && let Some(handle) = self.handle(&run)
+            {
+                handle.written.notify_one();
+            }
+        }
+    }
+
+    /// The runs, and what each is driven by.
+    async fn load_each(&self, runs: &[RunId]) -> Vec<Result<(RunState, Arc<Settings>), Error>> {
+        let streams: Vec<StreamId> = runs.iter().cloned().map(StreamId::Run).collect();
+        let journals = self.store().read_each(&streams).await;
+        let folded = runs.iter().zip(journals).map(|(run, journal)| {
+            // A journal that makes the fold panic keeps no other from being taken up.
+            let fold = || self.fold(run, &journal?);
+            std::panic::catch_unwind(AssertUnwindSafe(fold)).unwrap_or(Err(Error::Gone))
+        });
+        folded.collect()
     }
 
     async fn try_to_drive(&self, run: &RunId) {

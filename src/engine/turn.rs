@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Error;
 use super::drive::{Driver, End, Input, STORE_PAUSE};
 use super::observe;
+use super::policy::policy;
 use super::room;
 use super::slots::Slot;
 use crate::ids::{EnvironmentName, FleetId, RunId};
@@ -167,7 +168,7 @@ impl Driver {
                 biased;
                 () = tokio::time::sleep_until(until) => return,
                 request = self.inbox.requests.recv() => {
-                    input.requests.extend(request);
+                    input.requests.extend(request.map(|request| *request));
                     return;
                 }
                 Some(look) = self.inbox.looks.recv() => self.answer(look),
@@ -220,7 +221,8 @@ impl Driver {
                 draft.answers.push(Err(command::Refusal::Changed { run: self.run.clone(), environment }));
                 continue;
             }
-            let answer = command::carry_out(&self.state, &request.act, &request.actor, &self.policy);
+            let answer =
+                command::carry_out(&self.state, &request.act, &request.actor, &policy(&self.settings));
             let answer = answer.map(|events| {
                 if let Err(failure) = self.fold_all(now, &events, draft) {
                     tracing::warn!(run = %self.run, %failure, "an act does not fit the journal");

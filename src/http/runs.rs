@@ -19,7 +19,7 @@ use super::look::{idle, look};
 use super::problem::Problems;
 use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, changes};
 use crate::config::Settings;
-use crate::ids::PipelineName;
+use crate::ids::{PipelineName, RunId};
 use crate::run::command::Act;
 use crate::run::event::{Origin, Trigger};
 use crate::run::view::{RunView, Status};
@@ -87,6 +87,8 @@ pub(super) async fn list(
         .runs(&filter)
         .await
         .map_err(|error| Problem::from(crate::engine::Error::from(error)))?;
+    let unfinished: Vec<RunId> = rows.iter().filter(|row| !row.ended).map(|row| row.run.clone()).collect();
+    let mut glances = api.engine.glances(&unfinished).await.into_iter();
     let mut runs = Vec::with_capacity(rows.len());
     for row in rows {
         let mut line = RunLine {
@@ -98,14 +100,13 @@ pub(super) async fn list(
         };
         if !row.ended {
             // What a run waits for changes without an event; its driver knows.
-            match api.engine.handle(&line.run) {
-                None => line.waiting_for = Some(idle(&api.engine, &line.run)),
-                Some(handle) => {
-                    if let Some(glance) = handle.glance().await {
-                        line.status = glance.status.as_str().to_owned();
-                        line.waiting_for = glance.waiting_for;
-                    }
+            match glances.next().flatten() {
+                Some(glance) => {
+                    line.status = glance.status.as_str().to_owned();
+                    line.waiting_for = glance.waiting_for;
                 }
+                None if api.engine.handle(&line.run).is_some() => {}
+                None => line.waiting_for = Some(idle(&api.engine, &line.run)),
             }
         }
         runs.push(line);

@@ -28,17 +28,17 @@ pub struct Entry {
 
 /// The way into the journals; the engine's loop is at the other end.
 #[derive(Debug, Clone)]
-pub struct Journal(mpsc::UnboundedSender<Entry>);
+pub struct Journal(mpsc::UnboundedSender<Box<Entry>>);
 
 impl Journal {
-    pub fn new(to: mpsc::UnboundedSender<Entry>) -> Self {
+    pub fn new(to: mpsc::UnboundedSender<Box<Entry>>) -> Self {
         Self(to)
     }
 
     async fn record(&self, events: Vec<RunEvent>, fleet: Vec<(FleetId, FleetEvent)>) -> Result<(), Failure> {
         let gone = || Failure::infrastructure("the engine went away");
         let (done, durable) = oneshot::channel();
-        self.0.send(Entry { events, fleet, done }).map_err(|_| gone())?;
+        self.0.send(Box::new(Entry { events, fleet, done })).map_err(|_| gone())?;
         durable.await.map_err(|_| gone())?
     }
 }

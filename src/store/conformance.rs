@@ -195,6 +195,16 @@ async fn events_are_read_as_they_were_appended(store: &dyn Store) {
     assert_eq!(store.read(&stream(&run), u64::MAX).await.expect("a journal is read"), []);
     let unknown = stream(&RunId::new(name("unknown"), 1));
     assert_eq!(store.read(&unknown, 0).await.expect("no journal is read"), []);
+
+    let other = create(store, "warehouse", 0).await;
+    let streams = [stream(&other), unknown, stream(&run)];
+    let read: Result<Vec<_>, Error> = store.read_each(&streams).await.into_iter().collect();
+    let others = store.read(&stream(&other), 0).await.expect("a journal is read");
+    assert_eq!(read.expect("journals are read"), [others, Vec::new(), expected]);
+    let known = [104, 0, 105].map(|sequence| (stream(&run), sequence)).into_iter();
+    let known: Vec<_> = known.chain([(stream(&other), 1), (streams[1].clone(), 0)]).collect();
+    let gone_on = store.gone_on(&known).await.expect("journals are looked at");
+    assert_eq!(gone_on, [stream(&run), stream(&run)], "those that are known to their end have not");
 }
 
 async fn what_comes_too_late_is_a_conflict(store: &dyn Store) {
@@ -307,6 +317,8 @@ async fn runs_are_listed_newest_first_and_filtered(store: &dyn Store) {
     for (filter, expected) in expectations {
         assert_eq!(listed(store, filter.clone()).await, expected, "{filter:?}");
     }
+    let pipelines = store.pipelines().await.expect("pipelines are listed");
+    assert_eq!(pipelines, ["storefront", "warehouse"].map(name));
     let nobody = RunFilter { pipeline: Some(name("nobody")), ..all.clone() };
     assert_eq!(listed(store, nobody).await, [""; 0]);
 

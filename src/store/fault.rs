@@ -173,6 +173,10 @@ impl Store for Faulty {
         self.pass(Operation::Runs, || self.inner.runs(filter)).await
     }
 
+    async fn pipelines(&self) -> Result<Vec<PipelineName>, Error> {
+        self.pass(Operation::Runs, || self.inner.pipelines()).await
+    }
+
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
         self.pass(Operation::Fleets, || self.inner.fleets()).await
     }

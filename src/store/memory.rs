@@ -1,7 +1,7 @@
 //! A store that forgets with the process: for simulations that open thousands of them. It keeps the
 //! whole contract except durability, and passes the same suite.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -122,6 +122,12 @@ impl Store for Memory {
         let from = filter.before.as_ref().map(|run| state.runs.iter().position(|row| row.run == *run));
         let end = from.map_or(state.runs.len(), Option::unwrap_or_default);
         Ok(state.runs.iter().take(end).rev().filter(wanted).take(filter.limit() as usize).cloned().collect())
+    }
+
+    async fn pipelines(&self) -> Result<Vec<PipelineName>, Error> {
+        let state = self.state();
+        let names: BTreeSet<&PipelineName> = state.runs.iter().map(|row| &row.run.pipeline).collect();
+        Ok(names.into_iter().cloned().collect())
     }
 
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {

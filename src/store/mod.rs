@@ -239,8 +239,32 @@ pub trait Store: Inbox {
     /// The events of a journal after `after`, in order; empty when there are none.
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Recorded>, Error>;
 
+    /// The whole of each of these journals, in their order. One that cannot be read keeps none of the others
+    /// from being read.
+    async fn read_each(&self, streams: &[StreamId]) -> Vec<Result<Vec<Recorded>, Error>> {
+        let mut journals = Vec::with_capacity(streams.len());
+        for stream in streams {
+            journals.push(self.read(stream, 0).await);
+        }
+        journals
+    }
+
+    /// Those of these journals that have gone on after the sequence number that is known of each.
+    async fn gone_on(&self, known: &[(StreamId, u64)]) -> Result<Vec<StreamId>, Error> {
+        let mut gone_on = Vec::new();
+        for (stream, after) in known {
+            if !self.read(stream, *after).await?.is_empty() {
+                gone_on.push(stream.clone());
+            }
+        }
+        Ok(gone_on)
+    }
+
     /// Runs, the one created last first.
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, Error>;
+
+    /// Every pipeline that ever had a run, by name.
+    async fn pipelines(&self) -> Result<Vec<PipelineName>, Error>;
 
     /// Fleets by name.
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error>;

@@ -141,6 +141,10 @@ impl Store for Reached {
         self.read("list runs", async || self.world().memory.runs(filter).await).await
     }
 
+    async fn pipelines(&self) -> Result<Vec<PipelineName>, Error> {
+        self.read("list pipelines", async || self.world().memory.pipelines().await).await
+    }
+
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
         self.read("list fleets", async || self.world().memory.fleets().await).await
     }

@@ -77,7 +77,7 @@ pub async fn show(
     let older = last.map(|line| {
         format!("/runs?pipeline={}&status={}&before={}", choice.pipeline, choice.status, line.row.run)
     });
-    let pipelines = pipelines(&api).await?;
+    let pipelines = api.engine.store().pipelines().await.map_err(engine::Error::from)?;
     let base = Base::new("Runs", who);
     page(StatusCode::OK, &Runs { base, runs, pipelines, choice, older, now: Timestamp::now() })
 }
@@ -91,14 +91,4 @@ pub async fn lines(api: &Api, filter: &RunFilter) -> Result<Vec<Line>, Problem> 
         Line { row, waiting_for }
     };
     Ok(rows.into_iter().map(line).collect())
-}
-
-/// Pipelines that ran lately.
-async fn pipelines(api: &Api) -> Result<Vec<PipelineName>, Problem> {
-    let newest = RunFilter { limit: Some(500), ..RunFilter::default() };
-    let rows = api.engine.store().runs(&newest).await.map_err(engine::Error::from)?;
-    let mut names: Vec<PipelineName> = rows.into_iter().map(|row| row.run.pipeline).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
 }

@@ -213,6 +213,18 @@ impl Store for Sqlite {
         read::runs(&self.path, &self.readers, filter).await
     }
 
+    async fn read_each(&self, streams: &[StreamId]) -> Vec<Result<Vec<Recorded>, Error>> {
+        read::journals(&self.path, &self.readers, streams).await
+    }
+
+    async fn gone_on(&self, known: &[(StreamId, u64)]) -> Result<Vec<StreamId>, Error> {
+        read::gone_on(&self.path, &self.readers, known).await
+    }
+
+    async fn pipelines(&self) -> Result<Vec<PipelineName>, Error> {
+        read::pipelines(&self.path, &self.readers).await
+    }
+
     async fn fleets(&self) -> Result<Vec<FleetRow>, Error> {
         read::fleets(&self.path, &self.readers).await
     }

@@ -34,8 +34,13 @@ pub async fn journal(
     .fetch_all(readers)
     .await
     .map_err(|error| understand(path, error))?;
+    recorded(path, stream, after, &rows)
+}
+
+/// Events of one journal from their rows: sequence, format, at, payload.
+fn recorded(path: &Path, stream: &StreamId, after: u64, rows: &[SqliteRow]) -> Result<Vec<Recorded>, Error> {
     let mut journal = Vec::with_capacity(rows.len());
-    for (nth, row) in (1..).zip(&rows) {
+    for (nth, row) in (1..).zip(rows) {
         let (sequence, row) = (after.saturating_add(nth), Fields { path, row });
         if row.number(0)? != sequence {
             return Err(damaged(path, format!("{stream} has no event {sequence}")));
@@ -44,6 +49,61 @@ pub async fn journal(
         journal.push(Recorded { sequence, at: row.time(2)?, event });
     }
     Ok(journal)
+}
+
+/// Whole journals by one question: asking for each would cost several times what reading it does.
+pub async fn journals(
+    path: &Path,
+    readers: &SqlitePool,
+    streams: &[StreamId],
+) -> Vec<Result<Vec<Recorded>, Error>> {
+    let rows = query(
+        "SELECT sequence, format, at, payload, key FROM json_each($1) CROSS JOIN events ON stream = value
+          ORDER BY key, sequence",
+    )
+    .bind(names(streams))
+    .fetch_all(readers)
+    .await;
+    let rows = match rows.map_err(|error| understand(path, error)) {
+        Ok(rows) => rows,
+        Err(error) => return streams.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let mut left = rows.as_slice();
+    let each = (0..).zip(streams).map(|(key, stream)| {
+        let of_another = |row: &SqliteRow| row.try_get::<i64, _>(4).ok() != Some(key);
+        let (own, others) = left.split_at(left.iter().position(of_another).unwrap_or(left.len()));
+        left = others;
+        recorded(path, stream, 0, own)
+    });
+    each.collect()
+}
+
+/// As the array of texts that a statement takes.
+fn names(streams: &[StreamId]) -> String {
+    serde_json::Value::from_iter(streams.iter().map(StreamId::to_string)).to_string()
+}
+
+pub async fn gone_on(
+    path: &Path,
+    readers: &SqlitePool,
+    known: &[(StreamId, u64)],
+) -> Result<Vec<StreamId>, Error> {
+    let asked = known.iter().map(|(stream, after)| serde_json::json!([stream.to_string(), after]));
+    let rows = query(
+        "SELECT key FROM json_each($1)
+          WHERE EXISTS (SELECT 1 FROM events WHERE stream = value->>0 AND sequence > value->>1)",
+    )
+    .bind(serde_json::Value::from_iter(asked).to_string())
+    .fetch_all(readers)
+    .await
+    .map_err(|error| understand(path, error))?;
+    let mut gone_on = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key = Fields { path, row }.number(0)?;
+        let known = usize::try_from(key).ok().and_then(|key| known.get(key));
+        gone_on.extend(known.map(|(stream, _)| stream.clone()));
+    }
+    Ok(gone_on)
 }
 
 pub fn decode(
@@ -130,6 +190,14 @@ pub fn run(row: &Fields<'_>) -> Result<RunRow, Error> {
         created_at: row.time(7)?,
         updated_at: row.time(8)?,
     })
+}
+
+pub async fn pipelines(path: &Path, readers: &SqlitePool) -> Result<Vec<PipelineName>, Error> {
+    let rows = query("SELECT pipeline FROM numbers ORDER BY pipeline")
+        .fetch_all(readers)
+        .await
+        .map_err(|error| understand(path, error))?;
+    rows.iter().map(|row| Fields { path, row }.parsed(0)).collect()
 }
 
 pub async fn fleets(path: &Path, readers: &SqlitePool) -> Result<Vec<FleetRow>, Error> {
