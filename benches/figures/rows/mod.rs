@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::report::Case;
 
+mod idle;
 mod many;
 mod steps;
 mod webhooks;
@@ -15,4 +16,4 @@ pub struct Row {
 }
 
 /// In the order of the table.
-pub const ALL: [Row; 3] = [steps::ROW, webhooks::ROW, many::ROW];
+pub const ALL: [Row; 4] = [steps::ROW, webhooks::ROW, many::ROW, idle::ROW];
