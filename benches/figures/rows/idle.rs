@@ -2,6 +2,8 @@
 //! wakes up; with no fleets and with two, and with more and more pipelines. The balancer and the runner,
 //! which are processes of their own, count too.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -81,17 +83,20 @@ fn waiting(bench: &Bench) -> Vec<Case> {
     }
     let mut watched = vec![("serve", servers[0].id()), ("serve with two fleets", servers[1].id())];
     watched.extend(["balancer", "runner"].iter().filter_map(|word| Some((*word, two.process(word)?))));
-    let costs = || -> Vec<Cost> { watched.iter().map(|(_, id)| Cost::of(*id)).collect() };
+    let costs = || -> Vec<(Cost, BTreeMap<OsString, u64>)> {
+        watched.iter().map(|(_, id)| (Cost::of(*id), waits(*id))).collect()
+    };
     let before = costs();
     std::thread::sleep(TIME);
     let after = costs();
     let mut cases = Vec::new();
-    for (((name, _), before), after) in watched.iter().zip(before).zip(after) {
+    for (((name, _), (before, slept)), (after, sleeps)) in watched.iter().zip(before).zip(after) {
         let serves = name.starts_with("serve");
         let memory = Case::new(ROW.name, format!("memory, {name}"), Unit::Megabytes, &[after.memory])
             .note(format!("its share of what processes have in common counted: {:.1} MB", after.share));
         cases.push(if serves { memory.goal(Bound::AtMost(30.0)) } else { memory });
-        let times = [(after.waits - before.waits) as f64];
+        let since = |(thread, count): (&OsString, &u64)| count - slept.get(thread).unwrap_or(&0);
+        let times = [sleeps.iter().map(since).sum::<u64>() as f64];
         let cpu = (after.cpu - before.cpu).as_secs_f64() / TIME.as_secs_f64() * 100.0;
         let waits = format!("times it woke up in {} s, {name}", TIME.as_secs());
         let waits = Case::new(ROW.name, waits, Unit::Count, &times).note(format!("{cpu:.1} % of a core"));
@@ -99,6 +104,17 @@ fn waiting(bench: &Bench) -> Vec<Case> {
         cases.push(if *name == "serve" { waits.goal(Bound::AtMost(0.0)) } else { waits });
     }
     cases
+}
+
+/// How often each thread has begun to wait: one that ends takes its number along.
+fn waits(id: u32) -> BTreeMap<OsString, u64> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("threads").filter_map(Result::ok);
+    let count = |thread: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(thread.path().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        Some((thread.file_name(), line.trim().parse().ok()?))
+    };
+    threads.filter_map(count).collect()
 }
 
 /// Two fleets of one instance each. Taken down when it is dropped.
