@@ -21,9 +21,35 @@ pub struct Server {
 pub struct Cost {
     /// Resident, in MB.
     pub memory: f64,
+    /// The same, where what is shared with other processes counts by its share.
+    pub share: f64,
     pub cpu: Duration,
     /// Times that one of its threads began to wait.
     pub waits: u64,
+}
+
+impl Cost {
+    /// Of any process.
+    pub fn of(id: u32) -> Self {
+        let proc = Path::new("/proc").join(id.to_string());
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a process");
+        let field = |text: &str, name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+        };
+        let memory = field(&read(&proc.join("status")), "VmRSS:") as f64 / 1024.0;
+        let share = field(&read(&proc.join("smaps_rollup")), "Pss:") as f64 / 1024.0;
+        let stat = read(&proc.join("stat"));
+        let stat: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+        let ticks = |n: usize| stat.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        let cpu = Duration::from_millis((ticks(11) + ticks(12)) * 10);
+        let threads = std::fs::read_dir(proc.join("task")).expect("threads");
+        let waits = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok())
+            .map(|status| field(&status, "voluntary_ctxt_switches:"))
+            .sum();
+        Self { memory, share, cpu, waits }
+    }
 }
 
 impl Server {
@@ -72,23 +98,7 @@ impl Server {
     }
 
     pub fn cost(&self) -> Cost {
-        let proc = Path::new("/proc").join(self.child.id().to_string());
-        let read = |path: &Path| std::fs::read_to_string(path).expect("a process");
-        let field = |text: &str, name: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
-            line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
-        };
-        let memory = field(&read(&proc.join("status")), "VmRSS:") as f64 / 1024.0;
-        let stat = read(&proc.join("stat"));
-        let stat: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
-        let ticks = |n: usize| stat.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-        let cpu = Duration::from_millis((ticks(11) + ticks(12)) * 10);
-        let threads = std::fs::read_dir(proc.join("task")).expect("threads");
-        let waits = threads
-            .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok())
-            .map(|status| field(&status, "voluntary_ctxt_switches:"))
-            .sum();
-        Cost { memory, cpu, waits }
+        Cost::of(self.child.id())
     }
 
     /// Returns when it has had nothing to do for a second.

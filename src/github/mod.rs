@@ -13,7 +13,7 @@ mod signature;
 mod tests;
 
 pub use body::{BodyError, json};
-pub use notice::{Change, Described, Notice, PullRequest, Push, repository_of, skips, understand};
+pub use notice::{Change, Described, Notice, PullRequest, Push, repository_of, skips, told, understand};
 pub use signature::{Unsigned, verify};
 
 /// Most bytes of a webhook's body: GitHub sends no more than 25 MiB.

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::payload;
+use super::{BodyError, payload};
 use crate::ids::CommitSha;
 
 /// What a webhook tells.
@@ -84,6 +84,19 @@ const SKIPPING: [&str; 3] = ["[skip ci]", "[ci skip]", "[skip windlass]"];
 pub fn skips(message: &str) -> Option<&'static str> {
     let message = message.to_ascii_lowercase();
     SKIPPING.into_iter().find(|word| message.contains(word))
+}
+
+/// Reads a webhook that nobody has looked at: what it tells, once it is seen to be JSON.
+pub fn told(event: &str, body: &[u8]) -> Result<Notice, BodyError> {
+    let not_json = |error: &dyn std::fmt::Display| BodyError::NotJson(error.to_string());
+    // What is skipped is not looked at as text, so that is asked first.
+    let text = std::str::from_utf8(body).map_err(|error| not_json(&error))?;
+    let notice = understand(event, body);
+    // What was understood was read up to its end.
+    if matches!(notice, Notice::Ignored { .. }) {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| not_json(&error))?;
+    }
+    Ok(notice)
 }
 
 /// Reads a webhook: the value of `X-GitHub-Event`, and a body that is JSON.

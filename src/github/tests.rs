@@ -87,11 +87,22 @@ fn both_content_types_are_taken() {
     assert_eq!(json(Some("application/x-www-form-urlencoded"), form), Ok(Cow::Owned(body.to_vec())));
     let form = |form: &'static [u8]| json(Some("application/x-www-form-urlencoded"), form);
     assert_eq!(form(b"y=1"), Err(BodyError::NoPayload));
-    assert!(matches!(form(b"payload=%7B"), Err(BodyError::NotJson(_))));
-    assert!(matches!(json(None, b"{"), Err(BodyError::NotJson(_))));
-    assert!(matches!(json(None, b"{\"\xff\":1}"), Err(BodyError::NotJson(_))));
-    assert!(matches!(json(None, "[".repeat(10_000).as_bytes()), Err(BodyError::NotJson(_))));
+    assert_eq!(form(b"payload=%7B"), Ok(Cow::Owned(b"{".to_vec())));
     assert!(matches!(json(Some("text/plain"), body), Err(BodyError::Kind(_))));
+}
+
+#[test]
+fn what_is_told_is_json() {
+    assert!(matches!(told("push", PUSH.as_bytes()), Ok(Notice::Push(_))));
+    assert!(matches!(told("push", b"{}"), Ok(Notice::Ignored { .. })), "of another form, but JSON");
+    let cut = &PUSH.trim_end()[..PUSH.trim_end().len() - 1];
+    let long = format!("{PUSH} {{");
+    let deep = "[".repeat(10_000);
+    for bad in [b"{".as_slice(), b"{\"\xff\":1}", deep.as_bytes(), cut.as_bytes(), long.as_bytes()] {
+        for event in ["push", "pull_request", "ping"] {
+            assert!(matches!(told(event, bad), Err(BodyError::NotJson(_))), "{event}");
+        }
+    }
 }
 
 #[test]

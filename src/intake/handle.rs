@@ -53,11 +53,7 @@ impl Work {
                 Err(error) => Self::Nothing { reason: format!("its body is not understood: {error}") },
             };
         }
-        match github::understand(&delivery.event, body) {
-            Notice::Push(push) => Self::Push(push),
-            Notice::PullRequest(request) => Self::PullRequest(request),
-            Notice::Ignored { reason } => Self::Nothing { reason },
-        }
+        github::understand(&delivery.event, body).into()
     }
 
     /// Deliveries of one lane are handled in their order, those of different lanes beside each other.
@@ -67,6 +63,16 @@ impl Work {
             Self::PullRequest(request) => format!("{} refs/pull/{}/head", request.repository, request.number),
             Self::Due(due) => format!("{SCHEDULE} {}", due.pipeline),
             Self::Nothing { .. } => String::new(),
+        }
+    }
+}
+
+impl From<Notice> for Work {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Push(push) => Self::Push(push),
+            Notice::PullRequest(request) => Self::PullRequest(request),
+            Notice::Ignored { reason } => Self::Nothing { reason },
         }
     }
 }

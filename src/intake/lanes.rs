@@ -37,13 +37,29 @@ pub struct Job {
     pub key: DeliveryKey,
     /// When somebody asked for it again; otherwise it counts from when it was received.
     pub since: Option<Timestamp>,
+    /// Of one that was stored just now, so that it need not be read. Only what begins at once keeps it:
+    /// what waits takes no memory but for its name.
+    pub found: Option<Box<Found>>,
+}
+
+/// A delivery that is pending, without its body, and what it is about.
+pub struct Found {
+    pub delivery: Delivery,
+    pub work: Work,
+}
+
+impl Job {
+    /// One that is to be read from the inbox.
+    pub fn of(key: DeliveryKey, since: Option<Timestamp>) -> Self {
+        Self { key, since, found: None }
+    }
 }
 
 /// Hands out what is pending, and what arrives, to the lanes.
 pub async fn run(shared: Arc<Shared>, mut arriving: mpsc::UnboundedReceiver<Job>) {
     let mut lanes = Lanes::new(shared.clone());
     for key in surely(|| async { shared.engine.store().pending_deliveries().await }).await {
-        lanes.take(Job { key, since: None }).await;
+        lanes.take(Job::of(key, None)).await;
     }
     loop {
         tokio::select! {
@@ -84,14 +100,19 @@ impl Lanes {
         }
     }
 
-    async fn take(&mut self, job: Job) {
+    async fn take(&mut self, mut job: Job) {
+        let found = job.found.take();
         if self.known.contains(&job.key) {
             self.again.insert(job.key.clone(), job);
             return;
         }
-        let Some(read) = pending(&self.shared, &job.key).await else { return };
+        let found = match found {
+            Some(found) => Some(found),
+            None => pending(&self.shared, &job.key).await,
+        };
+        let Some(found) = found else { return };
         self.known.insert(job.key.clone());
-        let lane = match &read.1 {
+        let lane = match &found.work {
             // It waits for nobody, and nobody for it.
             Work::Nothing { .. } => format!("{} {}", job.key.source, job.key.id),
             work => work.lane(),
@@ -100,18 +121,18 @@ impl Lanes {
             Some(waiting) => waiting.push_back(job),
             None => {
                 self.waiting.insert(lane.clone(), VecDeque::new());
-                self.begin(lane, job, Some(read));
+                job.found = Some(found);
+                self.begin(lane, job);
             }
         }
     }
 
-    /// What waited is read again: of many that wait, only the keys are kept.
-    fn begin(&mut self, lane: String, job: Job, read: Option<(Delivery, Work)>) {
+    fn begin(&mut self, lane: String, job: Job) {
         let (shared, permits) = (self.shared.clone(), self.permits.clone());
         self.tasks.spawn(async move {
             let key = job.key.clone();
             // A lane whose task panics would never end.
-            let _ = AssertUnwindSafe(work_off(&shared, job, read, &permits)).catch_unwind().await;
+            let _ = AssertUnwindSafe(work_off(&shared, job, &permits)).catch_unwind().await;
             (lane, key)
         });
     }
@@ -119,7 +140,7 @@ impl Lanes {
     async fn next(&mut self, lane: String, done: &DeliveryKey) {
         self.known.remove(done);
         match self.waiting.get_mut(&lane).and_then(VecDeque::pop_front) {
-            Some(job) => self.begin(lane, job, None),
+            Some(job) => self.begin(lane, job),
             None => drop(self.waiting.remove(&lane)),
         }
         // What was settled meanwhile is not pending, and not taken.
@@ -130,20 +151,20 @@ impl Lanes {
 }
 
 /// The delivery and what it is about, while it is pending.
-async fn pending(shared: &Shared, key: &DeliveryKey) -> Option<(Delivery, Work)> {
+async fn pending(shared: &Shared, key: &DeliveryKey) -> Option<Box<Found>> {
     let read = || async { shared.engine.store().delivery(&key.id).await };
     let delivery = surely(read).await.filter(|found| found.settlement.status == DeliveryStatus::Pending)?;
     let work = Work::of(&delivery);
-    Some((delivery, work))
+    Some(Box::new(Found { delivery: Delivery { body: None, ..delivery }, work }))
 }
 
 /// Handles a delivery until it is settled.
-async fn work_off(shared: &Shared, job: Job, read: Option<(Delivery, Work)>, permits: &Semaphore) {
-    let read = match read {
-        Some(read) => Some(read),
+async fn work_off(shared: &Shared, job: Job, permits: &Semaphore) {
+    let found = match job.found {
+        Some(found) => Some(found),
         None => pending(shared, &job.key).await,
     };
-    let Some((delivery, work)) = read else { return };
+    let Some(Found { delivery, work }) = found.map(|found| *found) else { return };
     let since = job.since.unwrap_or(delivery.received_at);
     let begun = Instant::now();
     let mut pause = PAUSE.0;

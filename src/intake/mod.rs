@@ -191,7 +191,7 @@ impl Intake {
             Settlement { status: DeliveryStatus::Pending, reason: None, runs: before.settlement.runs };
         store.settle_delivery(&before.key, pending).await?;
         shared.sooner.notify_waiters();
-        let _ = shared.jobs.send(Job { key: before.key, since: Some(shared.clock.now()) });
+        let _ = shared.jobs.send(Job::of(before.key, Some(shared.clock.now())));
         self.settled(id, &mut settled).await
     }
 

@@ -132,7 +132,7 @@ async fn consider(
         match (receipt, missed) {
             (Receipt::Known, None) => comes_indeed(shared, key, now).await?,
             (Receipt::Known, Some(_)) => {}
-            (Receipt::New, None) => drop(shared.jobs.send(Job { key, since: None })),
+            (Receipt::New, None) => drop(shared.jobs.send(Job::of(key, None))),
             (Receipt::New, Some(reason)) => {
                 let (status, reason) = (DeliveryStatus::Ignored, Some(reason));
                 store.settle_delivery(&key, Settlement { status, reason, runs: Vec::new() }).await?;
@@ -150,7 +150,7 @@ async fn comes_indeed(shared: &Shared, key: DeliveryKey, now: Timestamp) -> Resu
     if known.settlement.status == DeliveryStatus::Ignored && known.settlement.runs.is_empty() {
         let pending = Settlement { status: DeliveryStatus::Pending, reason: None, runs: Vec::new() };
         store.settle_delivery(&key, pending).await?;
-        drop(shared.jobs.send(Job { key, since: Some(now) }));
+        drop(shared.jobs.send(Job::of(key, Some(now))));
     }
     Ok(())
 }

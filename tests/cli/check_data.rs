@@ -166,9 +166,9 @@ const DAMAGES: &[Damage] = &[
         |data| {
             sql(
                 data,
-                "INSERT INTO deliveries VALUES (1, 'github', 'a', 'push', 0, 'pending', NULL, '[]', NULL),
-                (2, 'github', 'b', 'push', 0, 'handled', NULL, '[\"made/9\"]', NULL),
-                (3, 'github', 'c', 'push', 0, 'handled', NULL, '[\"made/1\"]', NULL)",
+                "INSERT INTO deliveries VALUES (1, 'github', 'a', 'push', 0, 'pending', NULL, '[]'),
+                (2, 'github', 'b', 'push', 0, 'handled', NULL, '[\"made/9\"]'),
+                (3, 'github', 'c', 'push', 0, 'handled', NULL, '[\"made/1\"]')",
             );
         },
         &[

@@ -48,9 +48,14 @@ pub fn serve() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let handler = axum::routing::post(check);
-        let router =
-            axum::Router::new().route("/webhooks/github", handler).layer(DefaultBodyLimit::max(LIMIT));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let router = axum::Router::new()
+            .route("/webhooks/github", handler)
+            .layer(DefaultBodyLimit::max(LIMIT))
+            .route("/healthz", axum::routing::get(async || StatusCode::OK));
+        // As an instance of a fleet it is told where to listen.
+        let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(0);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
         println!("{}", listener.local_addr().expect("an address"));
         axum::serve(listener, router).await.expect("it serves");
     });

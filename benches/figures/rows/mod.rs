@@ -7,6 +7,7 @@ mod balancer;
 mod build;
 mod checkout;
 mod first;
+mod idle;
 mod many;
 mod output;
 mod steps;
@@ -30,5 +31,6 @@ pub const ALL: &[Row] = &[
     many::ROW,
     balancer::ROW,
     swap::ROW,
+    idle::ROW,
     build::ROW,
 ];

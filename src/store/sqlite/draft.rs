@@ -17,31 +17,10 @@ use crate::store::{
 pub enum Request {
     Create(Box<NewRun>),
     Append(Vec<Encoded>),
-    Deliver(Box<Received>),
+    Deliver(Box<NewDelivery>),
     Settle(Box<(DeliveryKey, Settlement)>),
     DropBodies { before: Timestamp },
     Mark { pipeline: PipelineName, until: Timestamp },
-}
-
-/// A delivery whose body is hexadecimal digits already: a text that holds any bytes.
-#[derive(Debug)]
-pub struct Received {
-    new: NewDelivery,
-    body: String,
-}
-
-impl Received {
-    pub fn new(mut new: NewDelivery) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |half: u8| char::from(DIGITS[usize::from(half & 0xf)]);
-        let body = std::mem::take(&mut new.body);
-        let mut digits = String::with_capacity(body.len() * 2);
-        for byte in body {
-            digits.push(digit(byte >> 4));
-            digits.push(digit(byte));
-        }
-        Self { new, body: digits }
-    }
 }
 
 /// An append whose events are text already: encoding is the caller's work, not the writer's.
@@ -66,7 +45,7 @@ impl Request {
         match self {
             Self::Create(new) => new.origin.pipeline.len(),
             Self::Append(batch) => batch.iter().flat_map(|append| &append.payloads).map(String::len).sum(),
-            Self::Deliver(received) => received.body.len(),
+            Self::Deliver(new) => new.body.len(),
             Self::Settle(_) | Self::DropBodies { .. } | Self::Mark { .. } => 0,
         }
     }
@@ -94,7 +73,7 @@ impl Request {
 
     pub fn delivery(&self) -> Option<&DeliveryKey> {
         match self {
-            Self::Deliver(received) => Some(&received.new.key),
+            Self::Deliver(new) => Some(&new.key),
             Self::Settle(settled) => Some(&settled.0),
             _ => None,
         }
@@ -123,14 +102,16 @@ pub struct Draft {
     /// Deliveries that are there.
     pub known: HashSet<DeliveryKey>,
     deliveries: Vec<DeliveryRow>,
+    /// Of these deliveries, one after the other.
+    bodies: Vec<u8>,
     settled: Vec<SettledRow>,
     marks: BTreeMap<PipelineName, i64>,
     /// Bodies of settled deliveries that are older go, in microseconds.
     bodies_before: Option<i64>,
 }
 
-/// source, id, event, received at, body
-type DeliveryRow = (String, String, String, i64, String);
+/// source, id, event, received at, first byte of the body among all bodies, counted from 1, and its length
+type DeliveryRow = (String, String, String, i64, usize, usize);
 
 /// source, id, status, reason, runs
 type SettledRow = (String, String, &'static str, Option<String>, String);
@@ -159,7 +140,7 @@ impl Draft {
         match request {
             Request::Create(new) => self.create(new).map(Done::Created),
             Request::Append(batch) => self.append(batch).map(|()| Done::Appended),
-            Request::Deliver(received) => Ok(Done::Delivered(self.deliver(received))),
+            Request::Deliver(new) => Ok(Done::Delivered(self.deliver(new))),
             Request::Settle(settled) => self.settle(&settled.0, &settled.1).map(|()| Done::Appended),
             Request::DropBodies { before } => {
                 self.bodies_before = self.bodies_before.max(Some(before.as_microsecond()));
@@ -172,14 +153,15 @@ impl Draft {
         }
     }
 
-    fn deliver(&mut self, received: &Received) -> Receipt {
-        let NewDelivery { key, event, received_at, .. } = &received.new;
+    fn deliver(&mut self, new: &NewDelivery) -> Receipt {
+        let NewDelivery { key, event, received_at, body } = new;
         if !self.known.insert(key.clone()) {
             return Receipt::Known;
         }
         let DeliveryKey { source, id } = key.clone();
         let at = received_at.as_microsecond();
-        self.deliveries.push((source, id, event.clone(), at, received.body.clone()));
+        self.deliveries.push((source, id, event.clone(), at, self.bodies.len() + 1, body.len()));
+        self.bodies.extend_from_slice(body);
         Receipt::New
     }
 
@@ -240,7 +222,7 @@ impl Draft {
     }
 
     /// The rows for each table as a JSON array of arrays, the way the writer's statement takes them.
-    pub fn rows(&self) -> serde_json::Result<Rows> {
+    pub fn rows(self) -> serde_json::Result<Rows> {
         let runs: Vec<_> = self.runs.values().map(run_row).collect();
         let fleets: Vec<_> = self.fleets.values().map(fleet_row).collect();
         Ok(Rows {
@@ -250,6 +232,7 @@ impl Draft {
             numbers: serde_json::to_string(&self.new_numbers.iter().collect::<Vec<_>>())?,
             triggers: serde_json::to_string(&self.new_triggers.iter().collect::<Vec<_>>())?,
             deliveries: serde_json::to_string(&self.deliveries)?,
+            bodies: self.bodies,
             settled: serde_json::to_string(&self.settled)?,
             marks: serde_json::to_string(&self.marks.iter().collect::<Vec<_>>())?,
             bodies_before: self.bodies_before,
@@ -264,6 +247,7 @@ pub struct Rows {
     pub numbers: String,
     pub triggers: String,
     pub deliveries: String,
+    pub bodies: Vec<u8>,
     pub settled: String,
     pub marks: String,
     pub bodies_before: Option<i64>,

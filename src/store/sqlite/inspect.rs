@@ -14,7 +14,7 @@ use super::{FILE, Sqlite, schema};
 use crate::ids::StreamId;
 use crate::store::{Delivery, Error, Event, FleetRow, RunRow};
 
-/// The first format that has an inbox.
+/// The first format that has an inbox, and the last whose deliveries have their bodies in their rows.
 const WITH_INBOX: i64 = 2;
 
 /// An event as it lies there.
@@ -167,12 +167,16 @@ impl Inspection {
             deliveries: Vec::new(),
         };
         if self.format >= WITH_INBOX {
-            let rows = query(
-                "SELECT source, id, event, received_at, status, reason, runs, body IS NOT NULL FROM deliveries",
-            )
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failed)?;
+            let rows = match self.format {
+                WITH_INBOX => {
+                    "SELECT source, id, event, received_at, status, reason, runs, body IS NOT NULL FROM deliveries"
+                }
+                _ => {
+                    "SELECT source, id, event, received_at, status, reason, runs, body IS NOT NULL
+                       FROM deliveries LEFT JOIN bodies USING (position)"
+                }
+            };
+            let rows = query(rows).fetch_all(&mut *connection).await.map_err(failed)?;
             let delivery = |row: &Fields<'_>| {
                 let body = (row.integer(7)? != 0).then(Vec::new);
                 Ok(Delivery { body, ..read::received(row)? })

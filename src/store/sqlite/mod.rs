@@ -13,7 +13,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::task::JoinHandle;
 
-use self::draft::{Done, Encoded, Received, Request};
+use self::draft::{Done, Encoded, Request};
 use self::error::{failed, understand};
 use self::writer::Writer;
 use super::{
@@ -233,7 +233,7 @@ impl Store for Sqlite {
 #[async_trait]
 impl Inbox for Sqlite {
     async fn deliver(&self, new: NewDelivery) -> Result<Receipt, Error> {
-        match self.write(Request::Deliver(Box::new(Received::new(new)))).await? {
+        match self.write(Request::Deliver(Box::new(new))).await? {
             Done::Delivered(receipt) => Ok(receipt),
             _ => Err(self.confused()),
         }

@@ -219,7 +219,8 @@ pub fn fleet(row: &Fields<'_>) -> Result<FleetRow, Error> {
 
 pub async fn delivery(path: &Path, readers: &SqlitePool, id: &str) -> Result<Option<Delivery>, Error> {
     let row = query(
-        "SELECT source, id, event, received_at, status, reason, runs, body FROM deliveries WHERE id = $1",
+        "SELECT source, id, event, received_at, status, reason, runs, body
+           FROM deliveries LEFT JOIN bodies USING (position) WHERE id = $1",
     )
     .bind(id)
     .fetch_optional(readers)

@@ -14,8 +14,11 @@ use super::error::{damaged, failed, understand};
 use crate::store::Error;
 
 /// What turns format `n` into format `n + 1`, from format 0, the empty file.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_server.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_journal.sql"),
+    include_str!("../migrations/0002_server.sql"),
+    include_str!("../migrations/0003_bodies.sql"),
+];
 
 /// The format that this program writes.
 pub const FORMAT: i64 = MIGRATIONS.len() as i64;
@@ -53,6 +56,8 @@ pub async fn reconnect(path: &Path) -> Result<SqliteConnection, Error> {
 async fn prepare(path: &Path, options: SqliteConnectOptions) -> Result<SqliteConnection, Error> {
     let understand = |error| understand(path, error);
     check_length(path)?;
+    // What a statement that fails takes back is kept in memory: a file for it costs as much as a commit.
+    let options = options.pragma("temp_store", "memory");
     let mut connection = options.connect().await.map_err(understand)?;
     let mut found = format(path, &mut connection).await?;
     // Only ever set where it is not: changing it cannot wait for other processes.

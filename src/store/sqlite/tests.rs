@@ -291,10 +291,10 @@ async fn reading_only_neither_creates_nor_writes() {
 #[tokio::test]
 async fn files_that_are_not_ours_are_left_alone() {
     type Expected = fn(&Error) -> bool;
-    let newer: Expected = |e| matches!(e, Error::Newer { found: 3, known: schema::FORMAT, .. });
+    let newer: Expected = |e| matches!(e, Error::Newer { found: 4, known: schema::FORMAT, .. });
     let damaged: Expected = |e| matches!(e, Error::Damaged { .. });
     let cases: [(&str, Expected); 3] = [
-        ("PRAGMA application_id = 0x57494E44; PRAGMA user_version = 3; CREATE TABLE new (x)", newer),
+        ("PRAGMA application_id = 0x57494E44; PRAGMA user_version = 4; CREATE TABLE new (x)", newer),
         ("CREATE TABLE recipes (name)", damaged),
         ("PRAGMA application_id = 7; PRAGMA user_version = 1", damaged),
     ];

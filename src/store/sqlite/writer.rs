@@ -33,7 +33,8 @@ const REMEMBERED: usize = 16 * 1024;
 
 // Statements take their rows as JSON arrays: a text that never changes is prepared once, and a
 // transaction costs two messages to the connection's thread, however much it writes; one where all it
-// depends on is remembered.
+// depends on is remembered. The bodies of deliveries come beside their rows, as they are, one after the
+// other.
 
 /// $1 streams, $2 pipelines, $3 trigger keys, $4 deliveries.
 const BEGIN: &str = "BEGIN IMMEDIATE;
@@ -92,7 +93,7 @@ ON CONFLICT DO UPDATE SET ended = excluded.ended, updated_at = excluded.updated_
 const APPEND: &str = concat!("BEGIN IMMEDIATE;", appends!(), "COMMIT");
 
 /// What comes after [`BEGIN`]. $1 to $3 as above, $4 numbers, $5 trigger keys, $6 deliveries, $7 what came of
-/// some, $8 marks of schedules, $9 how old a body may be.
+/// some, $8 marks of schedules, $9 how old a body may be, $10 bodies of the deliveries.
 const COMMIT: &str = concat!(
     appends!(),
     "
@@ -101,8 +102,12 @@ ON CONFLICT DO UPDATE SET last = excluded.last;
 
 INSERT INTO triggers (key, run) SELECT value->>0, value->>1 FROM json_each($5);
 
-INSERT INTO deliveries (source, id, event, received_at, status, runs, body)
-SELECT value->>0, value->>1, value->>2, value->>3, 'pending', '[]', unhex(value->>4) FROM json_each($6);
+INSERT INTO deliveries (source, id, event, received_at, status, runs)
+SELECT value->>0, value->>1, value->>2, value->>3, 'pending', '[]' FROM json_each($6);
+
+INSERT INTO bodies (position, body)
+SELECT position, coalesce(substr($10, value->>4, value->>5), x'')
+  FROM json_each($6) CROSS JOIN deliveries ON deliveries.id = value->>1 AND source = value->>0;
 
 UPDATE deliveries SET status = value->>2, reason = value->>3, runs = value->>4
   FROM json_each($7) WHERE deliveries.id = value->>1 AND source = value->>0;
@@ -110,8 +115,9 @@ UPDATE deliveries SET status = value->>2, reason = value->>3, runs = value->>4
 INSERT INTO schedules (pipeline, considered_until) SELECT value->>0, value->>1 FROM json_each($8) WHERE true
 ON CONFLICT DO UPDATE SET considered_until = excluded.considered_until;
 
-UPDATE deliveries SET body = NULL
- WHERE body IS NOT NULL AND status <> 'pending' AND received_at < $9;
+DELETE FROM bodies WHERE $9 IS NOT NULL AND position IN (
+    SELECT position FROM bodies CROSS JOIN deliveries USING (position)
+     WHERE status <> 'pending' AND received_at < $9);
 
 COMMIT"
 );
@@ -313,6 +319,7 @@ async fn transact(
         .bind(rows.settled)
         .bind(rows.marks)
         .bind(rows.bodies_before)
+        .bind(rows.bodies)
         .execute(connection)
         .await
         .map_err(understand)?;
