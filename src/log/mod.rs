@@ -6,6 +6,7 @@
 //! live). Writers are the runner, for shell steps, and [`Writer`], for steps inside the engine.
 
 mod follow;
+mod forms;
 mod redact;
 mod variants;
 
@@ -15,7 +16,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use follow::follow;
-pub use redact::{Redactor, TooLarge};
+pub use redact::Redactor;
 pub use variants::SHORTEST;
 
 use crate::ids::StepId;
@@ -73,7 +74,7 @@ pub struct Writer {
 impl Writer {
     /// Appends to the log at `path`; what is in `secrets` is masked.
     pub fn open<S: AsRef<str>>(path: &Path, secrets: impl IntoIterator<Item = S>) -> io::Result<Self> {
-        let redactor = Redactor::new(secrets).map_err(io::Error::other)?;
+        let redactor = Redactor::new(secrets);
         let (file, length) = open(path)?;
         Ok(Self { file, redactor, out: Vec::new(), length })
     }

@@ -184,7 +184,7 @@ fn pump(
     limit: Option<u64>,
 ) -> io::Result<u64> {
     let (mut file, mut length) = log::open(log)?;
-    let mut redactor = Redactor::new(mask).map_err(io::Error::other)?;
+    let mut redactor = Redactor::new(mask);
     let mut buffer = vec![0; BUFFER];
     let mut out = Vec::with_capacity(BUFFER);
     let mut write = |out: &mut Vec<u8>| {

@@ -302,12 +302,30 @@ impl Cache {
         self.git("fetch from", FETCH_LIMIT, &arguments).await.map(drop)
     }
 
+    /// Writes the files of the HEAD of `clone`, a clone of this, and its index.
+    pub async fn check_out(&self, clone: &Path) -> Result<(), Error> {
+        let work_tree = ["--work-tree".as_ref(), clone.as_os_str()];
+        // As many processes write as there are cores, where there are files enough.
+        let arguments = ["-c", "checkout.workers=0", "read-tree", "--reset", "-u", "HEAD"].map(OsStr::new);
+        let arguments = [&work_tree[..], &arguments].concat();
+        self.git_at(&clone.join(".git"), READ, FETCH_LIMIT, &arguments).await.map(drop)
+    }
+
     /// Runs git in the cache.
     async fn git(&self, action: &'static str, limit: Duration, arguments: &[&str]) -> Result<String, Error> {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        self.git_at(&self.path(), action, limit, &arguments).await
+    }
+
+    async fn git_at(
+        &self,
+        directory: &Path,
+        action: &'static str,
+        limit: Duration,
+        arguments: &[&OsStr],
+    ) -> Result<String, Error> {
         let configuration = self.configuration()?;
-        let directory = self.path();
-        let mut all = vec![OsStr::new("--git-dir"), directory.as_os_str()];
-        all.extend(arguments.iter().map(OsStr::new));
+        let all = [&["--git-dir".as_ref(), directory.as_os_str()], arguments].concat();
         Git { address: &self.address, configuration: &configuration, action, limit }.run(&all).await
     }
 

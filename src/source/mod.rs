@@ -1,7 +1,7 @@
 //! Where commits come from: git, by address.
 //!
-//! The `git` command line fetches into one bare cache for each address, `DATA/cache/git/DIGEST.git`;
-//! everything after that is local work in this process. What is always true:
+//! The `git` command line fetches into one bare cache for each address, `DATA/cache/git/DIGEST.git`, and
+//! writes the files of a clone; everything else is local work in this process. What is always true:
 //!
 //! - An address never holds a credential, and nothing that git says is passed on with one. Keys are
 //!   ssh's (agent or `~/.ssh`), passwords those of `~/.netrc`.
@@ -23,6 +23,8 @@ mod history;
 pub use address::Address;
 
 use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::ids::{CommitSha, RunId};
 use crate::run::event::{Commit, ShippedCommit};
@@ -209,13 +211,11 @@ impl Sources {
             branch: branch.to_owned(),
             directory: directory.to_owned(),
         };
-        // Work that cannot be interrupted goes on in its thread when this future is dropped: the
-        // guard tells it to leave nothing behind.
-        let (guard, dropped) = clone::guard();
-        let answer =
-            self.with_commits(address, &[commit], move |cache| clone::clone(cache, &plan, &dropped)).await;
-        guard.done();
-        answer
+        // The work goes on in its thread when this future is dropped: the guard tells it to end, and to leave
+        // nothing behind.
+        let dropped = CancellationToken::new();
+        let _guard = dropped.clone().drop_guard();
+        self.with_commits(address, &[commit], move |cache| clone::clone(cache, &plan, &dropped)).await
     }
 
     /// What promoting `to` ships where `from` runs.

@@ -484,3 +484,55 @@ async fn dropping_ends_git() {
     let kind = tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.unwrap().unwrap();
     assert_eq!(kind, std::io::ErrorKind::BrokenPipe);
 }
+
+/// Whoever stops waiting for a clone, at whatever moment, finds neither it nor anything half done.
+#[tokio::test]
+async fn dropping_a_clone_leaves_nothing() {
+    let (repo, data) = (Repo::new(), Data::new());
+    for number in 0..500 {
+        repo.write(&format!("{number}.txt"), &"a line\n".repeat(number));
+    }
+    repo.git(&["add", "-A"]);
+    repo.git(&["commit", "-q", "-m", "many files"]);
+    let commit = data.resolve(&repo, Want::Head).await;
+    let parent = data.path().join("clones");
+    for number in 0..8 {
+        let (sources, address, commit) = (data.sources.clone(), repo.address(), commit.clone());
+        let directory = parent.join(format!("{number}"));
+        let cloning = {
+            let directory = directory.clone();
+            tokio::spawn(async move {
+                sources.clone_into(&address, &commit.sha, &commit.branch, &directory).await.unwrap();
+            })
+        };
+        // Later in each round: when there are so many files.
+        let written = async || {
+            while fresh(&parent)
+                .is_none_or(|fresh| std::fs::read_dir(fresh).map_or(0, Iterator::count) < number * 60)
+                && !directory.exists()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), written()).await.unwrap();
+        cloning.abort();
+        let dropped = cloning.await.is_err_and(|error| error.is_cancelled());
+        let gone = async || {
+            while fresh(&parent).is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), gone()).await.unwrap();
+        // It may have been done at the very moment.
+        if !dropped || directory.exists() {
+            assert_eq!(git_in(&directory, &["status", "--porcelain"]), "");
+        }
+    }
+}
+
+/// A clone that is being made in this directory.
+fn fresh(parent: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(parent).ok()?.flatten();
+    let names = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".clone-");
+    entries.into_iter().find(names).map(|entry| entry.path())
+}

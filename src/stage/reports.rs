@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::Attempt;
-use super::script::redact;
+use super::script::redaction;
 use super::workspace::{Workspace, blocking};
 use crate::pipeline::model::{Coverage, CoverageFormat, Patterns, Reports};
 use crate::report::{Cases, FILE_LIMIT, FILES_LIMIT, Lines};
@@ -40,7 +40,7 @@ pub async fn read(
         return ran;
     }
     let (wanted, root, mask) = (wanted.clone(), workspace.work(), mask.to_vec());
-    let report = attempt.unless_stopped(blocking(move || collect(&wanted, &root, &mask))).await?;
+    let report = attempt.unless_stopped(blocking(move || Ok(collect(&wanted, &root, &mask)))).await?;
     let summary = report.summary();
     if !summary.is_empty() {
         attempt.add_to_last_log(&summary);
@@ -57,15 +57,15 @@ pub async fn read(
     }
 }
 
-fn collect(wanted: &Reports, root: &Path, mask: &[Secret]) -> Result<Report, Failure> {
+fn collect(wanted: &Reports, root: &Path, mask: &[Secret]) -> Report {
     let mut report = Report::default();
-    let mut hide = Hide { mask, failure: None };
+    let mut hide = redaction(mask);
     if !wanted.junit.is_empty() {
         let mut cases = Cases::default();
         let told = root.display().to_string();
         let problems = each_file("reports.junit", &wanted.junit, root, |bytes| cases.read(bytes, &told));
         report.problems.extend(problems);
-        let tests = cases.finish(|text| hide.text(text));
+        let tests = cases.finish(&mut hide);
         report.tests = (tests.files > 0).then_some(tests);
     }
     if let Some(Coverage { format, files, at_least }) = &wanted.coverage {
@@ -79,26 +79,8 @@ fn collect(wanted: &Reports, root: &Path, mask: &[Secret]) -> Result<Report, Fai
         report.coverage = problems.is_empty().then(|| lines.finish(*at_least));
         report.problems.extend(problems);
     }
-    report.problems = report.problems.iter().map(|problem| hide.text(problem)).collect();
-    hide.failure.map_or(Ok(report), Err)
-}
-
-/// Masks secrets in what goes into the journal.
-struct Hide<'m> {
-    mask: &'m [Secret],
-    failure: Option<Failure>,
-}
-
-impl Hide<'_> {
-    fn text(&mut self, text: &str) -> String {
-        if self.mask.is_empty() {
-            return text.to_owned();
-        }
-        redact(text, self.mask).unwrap_or_else(|failure| {
-            self.failure = Some(failure);
-            String::new()
-        })
-    }
+    report.problems = report.problems.iter().map(|problem| hide(problem)).collect();
+    report
 }
 
 /// Hands the content of each file that the patterns match to `read`, and answers what went wrong, a

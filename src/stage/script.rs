@@ -129,7 +129,7 @@ impl Script {
         let mut text = String::new();
         file.by_ref().take(OUTPUT_LIMIT).read_to_string(&mut text).map_err(unreadable)?;
         let written = outputs::read(&text).map_err(|wrong| Failure::task(wrong.to_string()))?;
-        let mut redact = redaction(mask)?;
+        let mut redact = redaction(mask);
         Ok(written.into_iter().map(|(name, value)| (name, redact(value))).collect())
     }
 
@@ -168,19 +168,14 @@ fn failed_to_store(name: &crate::ids::ArtifactName, error: &crate::artifact::Err
     }
 }
 
-/// Secrets never reach the journal, through an output as little as any other way.
-pub fn redact(text: &str, mask: &[Secret]) -> Result<String, Failure> {
-    redaction(mask).map(|mut redact| redact(text))
-}
-
-/// The same for many texts: making ready to look for the secrets takes longer than looking.
-fn redaction(mask: &[Secret]) -> Result<impl FnMut(&str) -> String, Failure> {
-    let mut redactor = Redactor::new(mask.iter().map(Secret::expose))
-        .map_err(|error| Failure::policy(format!("the secrets cannot be masked: {error}")))?;
-    Ok(move |text: &str| {
+/// Secrets never reach the journal, through an output as little as any other way. One for many texts: making
+/// ready to look for the secrets takes longer than looking.
+pub fn redaction(mask: &[Secret]) -> impl FnMut(&str) -> String {
+    let mut redactor = Redactor::new(mask.iter().map(Secret::expose));
+    move |text: &str| {
         let mut out = Vec::with_capacity(text.len());
         redactor.push(text.as_bytes(), &mut out);
         redactor.finish(&mut out);
         String::from_utf8_lossy(&out).into_owned()
-    })
+    }
 }
