@@ -2,7 +2,7 @@
 //! more work for each request than it takes, so that what is measured gets the machine.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,10 +19,9 @@ pub struct Load<'a> {
 }
 
 /// When it is enough.
-pub enum Until<'a> {
+pub enum Until {
     Sent(u64),
     Elapsed(Duration),
-    Told(&'a AtomicBool),
     /// So many at so many a second, whether or not the ones before are answered, while a sender is free.
     /// Each counts from when it was due.
     Paced {
@@ -59,12 +58,12 @@ impl Answers {
 }
 
 impl Load<'_> {
-    pub fn run(&self, until: Until<'_>) -> Answers {
+    pub fn run(&self, until: Until) -> Answers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(self.send_all(until))
     }
 
-    async fn send_all(&self, until: Until<'_>) -> Answers {
+    async fn send_all(&self, until: Until) -> Answers {
         let begun = Instant::now();
         let number = AtomicU64::new(0);
         let worked = worked();
@@ -74,7 +73,6 @@ impl Load<'_> {
             let more = match until {
                 Until::Sent(count) => number < count,
                 Until::Elapsed(bound) => begun.elapsed() < bound,
-                Until::Told(stop) => !stop.load(Ordering::Relaxed),
                 Until::Paced { count, rate } => {
                     due = Some(begun + Duration::from_secs_f64(number as f64 / rate));
                     number < count

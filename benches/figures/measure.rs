@@ -26,10 +26,6 @@ impl Summary {
         };
         Self { median, min: sorted[0], max: sorted[sorted.len() - 1], rounds: sorted.len() }
     }
-
-    pub fn one(value: f64) -> Self {
-        Self::of(&[value])
-    }
 }
 
 /// In what a case is measured.
@@ -37,9 +33,7 @@ impl Summary {
 pub enum Unit {
     Seconds,
     Megabytes,
-    MegabytesPerSecond,
     PerSecond,
-    Percent,
     Count,
 }
 
@@ -52,9 +46,7 @@ impl Unit {
             Self::Seconds if value >= 0.001 => format!("{:.3} ms", Significant(value * 1e3)),
             Self::Seconds => format!("{:.3} µs", Significant(value * 1e6)),
             Self::Megabytes => format!("{:.3} MB", Significant(value)),
-            Self::MegabytesPerSecond => format!("{:.3} MB/s", Significant(value)),
             Self::PerSecond => format!("{:.3} /s", Significant(value)),
-            Self::Percent => format!("{:.3} %", Significant(value)),
             Self::Count => format!("{value:.0}"),
         }
     }
@@ -64,9 +56,7 @@ impl Unit {
         match self {
             Self::Seconds => "seconds",
             Self::Megabytes => "MB",
-            Self::MegabytesPerSecond => "MB/s",
             Self::PerSecond => "a second",
-            Self::Percent => "% of a core",
             Self::Count => "",
         }
     }

@@ -14,7 +14,6 @@ use tempfile::TempDir;
 
 use crate::bench::{Bench, wait_for};
 use crate::load::{Load, Until};
-use crate::measure::percentile;
 
 pub const NAME: &str = "Buildbot";
 
@@ -168,8 +167,6 @@ pub struct Taken {
     pub first: Vec<f64>,
     /// Webhooks a second with one and with eight senders, 8 KB each.
     pub webhooks: [f64; 2],
-    /// The worst of a hundred of them, one sender.
-    pub webhook_p99: f64,
     /// Resident, in MB, after all of that.
     pub memory: f64,
 }
@@ -180,9 +177,8 @@ impl Taken {
         let mut buildbot = Buildbot::start(bench)?;
         let first = (0..5).map(|_| buildbot.build(0).first.as_secs_f64()).collect();
         let step = buildbot.build(STEPS).rest.as_secs_f64() / (STEPS + 1) as f64;
-        let (alone, mut latencies) = buildbot.pushes(1, 8_000, Duration::from_secs(3));
+        let (alone, _) = buildbot.pushes(1, 8_000, Duration::from_secs(3));
         let (together, _) = buildbot.pushes(8, 8_000, Duration::from_secs(3));
-        let webhook_p99 = percentile(&mut latencies, 99.0);
-        Some(Self { step, first, webhooks: [alone, together], webhook_p99, memory: buildbot.memory() })
+        Some(Self { step, first, webhooks: [alone, together], memory: buildbot.memory() })
     }
 }

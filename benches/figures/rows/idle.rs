@@ -12,9 +12,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::Row;
-use crate::bare;
 use crate::bench::{Bench, WINDLASS};
 use crate::measure::Unit;
+use crate::peers::{bare, buildbot};
 use crate::report::{Bound, Case};
 use crate::server::{Cost, Server};
 
@@ -94,6 +94,10 @@ fn waiting(bench: &Bench) -> Vec<Case> {
         let serves = name.starts_with("serve");
         let memory = Case::new(ROW.name, format!("memory, {name}"), Unit::Megabytes, &[after.memory])
             .note(format!("its share of what processes have in common counted: {:.1} MB", after.share));
+        let memory = match bench.buildbot().filter(|_| serves) {
+            Some(taken) => memory.beside(buildbot::NAME, &[after.memory], &[taken.memory]),
+            None => memory,
+        };
         cases.push(if serves { memory.goal(Bound::AtMost(30.0)) } else { memory });
         let since = |(thread, count): (&OsString, &u64)| count - slept.get(thread).unwrap_or(&0);
         let times = [sleeps.iter().map(since).sum::<u64>() as f64];

@@ -91,7 +91,7 @@ impl Both {
         Self { data, ours, bare: Bare::start(), series: Cell::new(0), accepted: Cell::new(0) }
     }
 
-    fn send(&self, to: SocketAddr, size: usize, senders: usize, until: Until<'_>) -> Answers {
+    fn send(&self, to: SocketAddr, size: usize, senders: usize, until: Until) -> Answers {
         self.series.set(self.series.get() + 1);
         let hooks = Hooks::new(to, size * 1024, self.series.get());
         let request = |number, request: &mut Vec<u8>| hooks.write(number, request);
@@ -102,7 +102,7 @@ impl Both {
     }
 
     /// Sends to ours, and waits until it has nothing to do any more.
-    fn ours(&self, size: usize, senders: usize, until: Until<'_>) -> Round {
+    fn ours(&self, size: usize, senders: usize, until: Until) -> Round {
         let begun = Instant::now();
         let answers = self.send(self.ours.address(), size, senders, until);
         self.accepted.set(self.accepted.get() + answers.latencies.len() as u64);
