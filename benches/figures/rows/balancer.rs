@@ -198,7 +198,9 @@ impl Ours {
     /// Sends a target no more requests, waits until it has none, and takes it back.
     fn swap(&self, number: usize) {
         let (fleet, id) = (&self.listener.fleet, name(number));
-        self.runtime.block_on(self.client.deregister(fleet, &[id.clone()])).expect("it is let go");
+        self.runtime
+            .block_on(self.client.deregister(fleet, std::slice::from_ref(&id)))
+            .expect("it is let go");
         self.until(&id, TargetState::Drained);
         self.runtime.block_on(self.client.forget(fleet, &[id])).expect("it is forgotten");
         self.register(number);
