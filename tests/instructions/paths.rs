@@ -90,7 +90,8 @@ pub fn redact(redactor: &mut Redactor, log: &[u8], output: &mut Vec<u8>) {
 #[inline(never)]
 pub fn check_webhook(secrets: &[Secret], signature: &str, body: &[u8]) {
     github::verify(secrets, Some(signature.as_bytes()), body).expect("a good signature");
-    github::json(Some("application/json"), body).expect("JSON");
+    let payload = github::json(Some("application/json"), body).expect("a payload");
+    github::told("push", &payload).expect("JSON");
 }
 
 #[inline(never)]

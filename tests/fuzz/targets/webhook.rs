@@ -3,7 +3,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use windlass::github::{Notice, json, repository_of, understand, verify};
+use windlass::github::{Notice, json, repository_of, told, verify};
 use windlass::secret::Secret;
 
 use super::{assert_plain, parts, text};
@@ -59,8 +59,12 @@ pub fn target(data: &[u8]) {
     signed(body);
     let kind = std::str::from_utf8(kind).ok().filter(|kind| !kind.is_empty());
     let Ok(payload) = json(kind, body) else { return };
-    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&payload).is_ok(), "it was to be JSON");
-    match understand(text(event), &payload) {
+    let is_json = std::str::from_utf8(&payload)
+        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
+    let told = told(text(event), &payload);
+    assert_eq!(told.is_ok(), is_json, "only what is JSON tells something, and all of that does");
+    let Ok(told) = told else { return };
+    match told {
         Notice::Ignored { reason } => {
             assert!(!reason.is_empty());
             assert_plain("the reason", &reason);
