@@ -53,8 +53,8 @@ fn table(cases: &[&Case]) -> String {
         "| | what | median (from – to) | beside | ratio | goal |\n|---|---|---|---|---|---|\n".to_owned();
     let mut row = "";
     for case in cases {
-        let name = if case.row == row { "" } else { case.row };
-        row = case.row;
+        let name = if case.row == row { "" } else { &case.row };
+        row = &case.row;
         let show = |value| case.unit.show(value);
         let span = |summary: &Summary| match summary.rounds {
             1 => show(summary.median),

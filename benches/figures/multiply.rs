@@ -70,11 +70,19 @@ INSERT INTO triggers (key, run) SELECT 'github:' || delivery || ':' || pipeline,
 INSERT INTO numbers (pipeline, last) SELECT pipeline, max(number) FROM copies GROUP BY pipeline
 ON CONFLICT DO UPDATE SET last = excluded.last;
 
-INSERT INTO deliveries (source, id, event, received_at, status, reason, runs, body)
+INSERT INTO deliveries (source, id, event, received_at, status, reason, runs)
 SELECT source, copies.delivery, event, received_at + later, deliveries.status, reason,
-       json_array(copies.run), iif(received_at + later > $5, body, NULL)
+       json_array(copies.run)
   FROM copies CROSS JOIN originals ON originals.n = original
               CROSS JOIN deliveries ON deliveries.id = originals.delivery;
+
+INSERT INTO bodies (position, body)
+SELECT copy.position, bodies.body
+  FROM copies CROSS JOIN originals ON originals.n = original
+              CROSS JOIN deliveries ON deliveries.id = originals.delivery
+              CROSS JOIN bodies ON bodies.position = deliveries.position
+              CROSS JOIN deliveries AS copy ON copy.id = copies.delivery
+ WHERE copy.received_at > $5;
 
 DROP TABLE copies;
 DROP TABLE originals;

@@ -26,10 +26,13 @@ type Curve = Vec<(f64, f64)>;
 /// Draws one picture for each row and unit that has curves. Returns the names of the files.
 pub fn draw(cases: &[Case], directory: &Path) -> std::io::Result<Vec<String>> {
     std::fs::create_dir_all(directory)?;
-    let mut pictures: BTreeMap<(&str, &'static str, &'static str), Vec<&Case>> = BTreeMap::new();
+    let mut pictures: BTreeMap<(&str, &str, &str), Vec<&Case>> = BTreeMap::new();
     for case in cases {
         if let Some(growth) = &case.growth {
-            pictures.entry((case.row, growth.of, case.unit.label())).or_default().push(case);
+            pictures
+                .entry((case.row.as_ref(), growth.of.as_ref(), case.unit.label()))
+                .or_default()
+                .push(case);
         }
     }
     let mut names = Vec::new();

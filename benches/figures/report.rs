@@ -2,14 +2,16 @@
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, Color, Table};
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::measure::{Summary, Unit};
 
 /// One line of the table: something that we did, and what others took for the same.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Case {
-    pub row: &'static str,
+    pub row: Cow<'static, str>,
     /// What of the row: `chain, 1,000 steps`.
     pub case: String,
     pub unit: Unit,
@@ -22,25 +24,25 @@ pub struct Case {
     pub note: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Peer {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: Summary,
     /// Ours by theirs, round by round.
     pub ratio: Summary,
 }
 
 /// A point of a curve: which one, and how much work it was.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Growth {
     pub curve: String,
     /// What is counted below the curve: `steps`.
-    pub of: &'static str,
+    pub of: Cow<'static, str>,
     pub size: u64,
 }
 
 /// What a case has to reach, and whether it does.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Goal {
     pub goal: String,
     pub met: bool,
@@ -72,7 +74,7 @@ impl Case {
     /// What we did, from the values of its rounds.
     pub fn new(row: &'static str, case: impl Into<String>, unit: Unit, ours: &[f64]) -> Self {
         Self {
-            row,
+            row: row.into(),
             case: case.into(),
             unit,
             ours: Summary::of(ours),
@@ -86,12 +88,12 @@ impl Case {
     /// Adds what another took, in the same rounds as ours. Pairs are compared as far as both go.
     pub fn beside(mut self, name: &'static str, ours: &[f64], theirs: &[f64]) -> Self {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-        self.peers.push(Peer { name, value: Summary::of(theirs), ratio: Summary::of(&ratios) });
+        self.peers.push(Peer { name: name.into(), value: Summary::of(theirs), ratio: Summary::of(&ratios) });
         self
     }
 
     pub fn growing(mut self, curve: impl Into<String>, of: &'static str, size: u64) -> Self {
-        self.growth = Some(Growth { curve: curve.into(), of, size });
+        self.growth = Some(Growth { curve: curve.into(), of: of.into(), size });
         self
     }
 
@@ -126,8 +128,8 @@ pub fn table(cases: &[Case]) -> String {
     table.set_header(["", "what", "median", "from – to", "beside", "ratio (from – to)", "goal", ""]);
     let mut row = "";
     for case in cases {
-        let name = if case.row == row { "" } else { case.row };
-        row = case.row;
+        let name = if case.row == row { "" } else { &case.row };
+        row = &case.row;
         let show = |value| case.unit.show(value);
         let lines =
             |line: &dyn Fn(&Peer) -> String| case.peers.iter().map(line).collect::<Vec<_>>().join("\n");

@@ -141,8 +141,7 @@ fn measure(bench: &Bench) -> Vec<Case> {
     for size in [1, 10, 100] {
         fs::write(at.join(format!("{size}.txt")), &text[..size * MB]).expect("a text");
     }
-    fs::write(at.join("25.txt"), &text[..25 * MB]).expect("a text");
-    fs::write(at.join("nearly.txt"), nearly(100 * MB)).expect("a text");
+    fs::write(at.join("nearly.txt"), nearly(25 * MB)).expect("a text");
     drop(text);
 
     let mut subject = Subject { at, rounds: bench.rounds, memory: [Vec::new(), Vec::new()] };
@@ -151,15 +150,15 @@ fn measure(bench: &Bench) -> Vec<Case> {
         for (size, times, of) in TEXTS {
             if size <= JUDGED || mask == Mask::Nothing {
                 let text = vec![format!("{of}.txt"); times].join(" ");
-                let rounds = if size > JUDGED { 2 } else { bench.rounds };
+                let rounds = if size > JUDGED { 1 } else { 3 };
                 let case = subject.measure(mask, 1, &text, rounds, &format!("{size} MB"));
                 let case = case.growing(mask.words(), "MB", size as u64);
                 cases.push(if size == JUDGED { goal(case) } else { case });
             }
         }
-        cases.push(goal(subject.measure(mask, FAN, "25.txt", 3, "25 MB each")));
+        cases.push(goal(subject.measure(mask, FAN, "10.txt", 3, "10 MB each")));
         if mask != Mask::Nothing {
-            cases.push(goal(subject.measure(mask, 1, "nearly.txt", 3, "100 MB that nearly are one")));
+            cases.push(goal(subject.measure(mask, 1, "nearly.txt", 2, "25 MB that nearly are one")));
         }
     }
     for (writers, values) in [("one writer", &subject.memory[0]), ("eight writers", &subject.memory[1])] {
