@@ -114,7 +114,7 @@ impl Place {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
         let write = |name: &str, stages: &str| {
             let text = format!(
-                "name: {name}\nsource: {{ github: acme/{name} }}\non: {{ push: {{ branches: [main] }} }}\n\
+                "name: {name}\nqueue: every\nsource: {{ github: acme/{name} }}\non: {{ push: {{ branches: [main] }} }}\n\
                  stages:\n{stages}"
             );
             std::fs::write(at("pipelines").join(format!("{name}.yaml")), text).expect("a pipeline");
