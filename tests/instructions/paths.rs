@@ -76,7 +76,7 @@ pub fn encode(journal: &[(Timestamp, RunEvent)]) -> Vec<String> {
 
 #[inline(never)]
 pub fn decode(text: &[String]) -> usize {
-    text.iter().map(|text| serde_json::from_str::<RunEvent>(text).expect("an event")).count()
+    text.iter().filter(|text| serde_json::from_str::<RunEvent>(text).is_ok()).count()
 }
 
 #[inline(never)]
