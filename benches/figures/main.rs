@@ -109,7 +109,7 @@ fn keep(cases: Vec<Case>, options: &Options) -> std::io::Result<()> {
 fn options() -> Result<Options, String> {
     let mut options = Options {
         rows: Vec::new(),
-        rounds: 5,
+        rounds: 3,
         out: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("figures"),
         write: false,
         list: false,

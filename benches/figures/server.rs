@@ -101,15 +101,15 @@ impl Server {
         Cost::of(self.child.id())
     }
 
-    /// Returns when it has had nothing to do for a second.
+    /// Returns when none of its threads has woken up for a second, or after half a minute in which that was
+    /// not so.
     pub fn rest(&self) -> Duration {
         let begun = Instant::now();
         let mut before = self.cost();
         loop {
             std::thread::sleep(Duration::from_secs(1));
             let now = self.cost();
-            if now.cpu - before.cpu <= Duration::from_millis(50) || begun.elapsed() > Duration::from_secs(300)
-            {
+            if now.waits == before.waits || begun.elapsed() > Duration::from_secs(30) {
                 return begun.elapsed();
             }
             before = now;

@@ -9,6 +9,7 @@ use crate::app;
 use crate::engine::fleets::{self, FleetView, Waiting};
 use crate::engine::known::Known;
 use crate::http::FleetList;
+use crate::ids::RunId;
 use crate::space;
 
 /// Longest reason that an instance is shown with, in characters; `show` and `logs` have all of it.
@@ -45,10 +46,11 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
                     settings: None,
                     undriven: None,
                 };
-                let now = jiff::Timestamp::now();
+                let (rows, now) = (store.fleets().await?, jiff::Timestamp::now());
+                let nobody = |_: &RunId| false;
+                let known = Known::default();
                 FleetList {
-                    fleets: fleets::list(reach, &Known::default(), now, |_| false, Waiting::default())
-                        .await?,
+                    fleets: fleets::list(reach, rows, &known, now, nobody, Waiting::default()).await?,
                 }
             }
         },

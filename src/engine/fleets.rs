@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::run::environment::Lock;
 use crate::run::event::{Actor, FleetEvent, RolloutEnd};
 use crate::run::fleet::{Deployed, FleetState, Quarantine, Rollout};
 use crate::run::state::Hold;
-use crate::store::{RunFilter, Store};
+use crate::store::{FleetRow, RunFilter, Store};
 
 /// While a fleet drains it is looked at again so often, should nobody wake us.
 const SLOW_TICK: Duration = Duration::from_secs(1);
@@ -197,10 +197,11 @@ impl Reach<'_> {
     }
 }
 
-/// Every fleet that was not taken down. `driven` tells whether somebody drives a run, `waiting` what
+/// Every fleet of `rows` that was not taken down. `driven` tells whether somebody drives a run, `waiting` what
 /// those that are driven wait for.
 pub async fn list(
     mut reach: Reach<'_>,
+    rows: Vec<FleetRow>,
     known: &Known,
     now: Timestamp,
     driven: impl Fn(&RunId) -> bool,
@@ -208,11 +209,7 @@ pub async fn list(
 ) -> Result<Vec<FleetView>, Error> {
     let store = reach.store;
     let mut views = Vec::new();
-    let rows = store.fleets().await?;
-    let mut states = Vec::with_capacity(rows.len());
-    for row in &rows {
-        states.push(known.fleet(store, &row.fleet).await?);
-    }
+    let states = try_join_all(rows.iter().map(|row| known.fleet(store, &row.fleet))).await?;
     let quarantined = |service: &PipelineName| {
         let of_service = rows.iter().zip(&states).filter(|(row, _)| row.fleet.service == *service);
         let images = of_service.flat_map(|(_, state)| &state.quarantined);

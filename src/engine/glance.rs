@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::{Engine, Error, fleets};
+use super::{Engine, fleets};
 use crate::ids::{EnvironmentName, FleetId, PipelineName, RunId};
 use crate::run::decide::Waits;
 use crate::run::state::RunState;
 use crate::run::view::{self, Status};
+use crate::store::FleetRow;
 
 /// What a list shows of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +32,12 @@ impl Glance {
 }
 
 impl Engine {
-    /// Which driven runs wait for which environments, and why: of each pipeline and environment those that
-    /// came first, and how many there are.
-    pub(super) async fn waiting(&self) -> Result<fleets::Waiting, Error> {
+    /// Which driven runs wait for which environments of these fleets' services, and why: of each pipeline and
+    /// environment those that came first, and how many there are.
+    pub(super) async fn waiting(&self, fleets: &[FleetRow]) -> fleets::Waiting {
         let mut waiting = fleets::Waiting::default();
         let mut asked = BTreeSet::new();
-        // Of others there is nothing to be seen where they would be told.
-        let fleets = self.store().fleets().await?.into_iter().map(|row| row.fleet.service);
-        let services: BTreeSet<PipelineName> = fleets.collect();
+        let services: BTreeSet<&PipelineName> = fleets.iter().map(|row| &row.fleet.service).collect();
         self.0.lanes.ask_all(|pipeline, lanes| {
             if !services.contains(pipeline) {
                 return;
@@ -63,7 +62,7 @@ impl Engine {
                 waiting.say(FleetId::new(run.pipeline.clone(), environment), format!("{run}: {reason}"));
             }
         }
-        Ok(waiting)
+        waiting
     }
 
     /// What a list shows of each of these runs; `None` of those that nobody drives. All drivers are asked

@@ -289,8 +289,9 @@ impl Engine {
         let undriven = drives_all.then(|| self.0.stuck().keys().cloned().collect());
         let settings = self.0.settings();
         let reach = fleets::Reach { store: self.store().as_ref(), clouds, settings, undriven };
-        let waiting = self.waiting().await?;
-        let mut views = fleets::list(reach, &self.0.known, now, driven, waiting).await?;
+        let rows = self.store().fleets().await?;
+        let waiting = self.waiting(&rows).await;
+        let mut views = fleets::list(reach, rows, &self.0.known, now, driven, waiting).await?;
         let troubles = self.0.troubles();
         for view in &mut views {
             let fleet = FleetId::new(view.service.clone(), view.environment.clone());

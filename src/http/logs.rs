@@ -62,7 +62,12 @@ pub(super) async fn stream(
         return Err(Problem::not_found(format!("there is no log of {step}")));
     }
     let bytes = match which.follow {
-        true => log::follow(path, which.offset, ended(api.engine, api.data, step, api.shutdown)).boxed(),
+        true => log::follow(
+            path,
+            which.offset,
+            ended(api.engine.clone(), api.data.clone(), step, api.shutdown.clone()),
+        )
+        .boxed(),
         false => log::follow(path, which.offset, async {}).boxed(),
     };
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];

@@ -144,9 +144,20 @@ pub struct HolderView {
     pub you: Option<String>,
 }
 
-/// What every handler has at hand.
+/// What every handler has at hand. One thing for all of them: each layer of the router copies it for each
+/// request.
 #[derive(Clone)]
-struct Api {
+struct Api(Arc<Parts>);
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+#[derive(Clone)]
+struct Parts {
     engine: Engine,
     data: Arc<Path>,
     shutdown: CancellationToken,
@@ -168,48 +179,53 @@ impl Api {
 
 /// What is served, on every socket the same.
 pub struct Server {
-    api: Api,
+    parts: Parts,
 }
 
 impl Server {
     /// Serves what `engine` does with `data` until `shutdown`.
     pub fn new(engine: Engine, data: PathBuf, shutdown: CancellationToken) -> Self {
         let readiness = Readiness::default();
-        Self { api: Api { engine, data: data.into(), shutdown, address: None, readiness, intake: None } }
+        let data = data.into();
+        Self { parts: Parts { engine, data, shutdown, address: None, readiness, intake: None } }
     }
 
     /// Says where TCP is listened at, for whoever asks on the socket.
     pub fn at(mut self, address: SocketAddr) -> Self {
-        self.api.address = Some(address);
+        self.parts.address = Some(address);
         self
     }
 
     /// Takes webhooks, and starts runs of pipelines by their names.
     pub fn with_intake(mut self, intake: Intake) -> Self {
-        self.api.intake = Some(intake);
+        self.parts.intake = Some(intake);
         self
     }
 
     /// What has to be done before the server is ready.
     pub fn readiness(&self) -> &Readiness {
-        &self.api.readiness
+        &self.parts.readiness
     }
 
     /// Serves the data directory's socket until the shutdown; then ends what streams and removes the
     /// socket. To be called by whoever holds the directory, with a listener at its [`SOCKET`].
     pub async fn serve_socket(&self, listener: UnixListener) -> std::io::Result<()> {
-        let router = routes::router(self.api.clone(), None);
-        frame::serve(listener, router, frame::Limits::default(), self.api.shutdown.clone()).await;
+        let router = routes::router(self.api(), None);
+        frame::serve(listener, router, frame::Limits::default(), self.parts.shutdown.clone()).await;
         // Still ours: the data directory is held until this has returned.
-        std::fs::remove_file(self.api.data.join(SOCKET))
+        std::fs::remove_file(self.parts.data.join(SOCKET))
     }
 
     /// Serves TCP until the shutdown, to whoever passes the [`guard`].
     pub async fn serve_tcp(&self, listener: TcpListener, access: Access) -> std::io::Result<()> {
         let guard = guard::Guard { address: listener.local_addr()?, access };
-        let router = routes::router(self.api.clone(), Some(guard));
-        frame::serve(listener, router, frame::Limits::default(), self.api.shutdown.clone()).await;
+        let router = routes::router(self.api(), Some(guard));
+        frame::serve(listener, router, frame::Limits::default(), self.parts.shutdown.clone()).await;
         Ok(())
+    }
+
+    fn api(&self) -> Api {
+        Api(Arc::new(self.parts.clone()))
     }
 }
 

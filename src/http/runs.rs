@@ -17,7 +17,7 @@ use super::extract::{Asked, Body, Run};
 use super::guard::Caller;
 use super::look::{idle, look};
 use super::problem::Problems;
-use super::{Acted, Api, HolderView, Problem, RunLine, RunList, Submission, changes};
+use super::{Acted, Api, HolderView, Parts, Problem, RunLine, RunList, Submission, changes};
 use crate::config::Settings;
 use crate::ids::{PipelineName, RunId};
 use crate::run::command::Act;
@@ -213,7 +213,8 @@ pub(super) async fn stream(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     // So that a run that does not exist is an error and not a stream.
     look(&api.engine, &api.data, &run).await?;
-    let views = changes(api.engine, api.data, run, api.shutdown).map(|view| {
+    let Parts { engine, data, shutdown, .. } = &*api;
+    let views = changes(engine.clone(), data.clone(), run, shutdown.clone()).map(|view| {
         let event = match view {
             Ok(view) => Event::default().event("run").json_data(&view),
             Err(error) => Event::default().event("problem").json_data(Problem::from(error)),

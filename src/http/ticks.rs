@@ -28,7 +28,7 @@ const SLOW: Duration = Duration::from_secs(5);
         (status = 200, description = "Ticks", body = SentEvent, content_type = "text/event-stream"),
         Problems))]
 pub(super) async fn stream(State(api): State<Api>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let (changes, stop) = (api.engine.changes(), api.shutdown);
+    let (changes, stop) = (api.engine.changes(), api.shutdown.clone());
     let ticks = futures_util::stream::unfold((changes, stop, None), async |(mut changes, stop, last)| {
         if let Some(last) = last {
             let next = async {

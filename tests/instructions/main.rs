@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// In the order in which [`paths::all`] calls them.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 12] = [
     "read_pipeline",
     "drive_100",
     "drive_400",
@@ -26,6 +26,8 @@ const PATHS: [&str; 10] = [
     "redact",
     "check_webhook",
     "plan_swap",
+    "record",
+    "take_in",
 ];
 
 type Counts = BTreeMap<String, u64>;

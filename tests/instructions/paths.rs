@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use futures_util::future::try_join_all;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use sha2::Sha256;
+use tokio::runtime::Runtime;
 use windlass::github;
 use windlass::ids::{Digest, PipelineName, RunId};
+use windlass::journal::run_append;
 use windlass::log::Redactor;
 use windlass::pipeline::{self, model::Pipeline};
 use windlass::rollout::{Desired, Direction, Life, Member, Move, Observed, Rolling, Strategy, Traffic, plan};
@@ -17,6 +20,8 @@ use windlass::run::event::{Actor, Origin, RunEvent};
 use windlass::run::state::{RunState, StepPhase};
 use windlass::run::view::{RunView, view};
 use windlass::secret::Secret;
+use windlass::store::sqlite::Sqlite;
+use windlass::store::{Append, DeliveryKey, DeliveryStatus, Inbox, NewDelivery, NewRun, Settlement, Store};
 
 /// Everything once, in the order of [`super::PATHS`].
 pub fn all() {
@@ -42,6 +47,14 @@ pub fn all() {
 
     let (observed, desired) = fleet(20);
     assert!(matches!(plan_swap(&observed, &desired), Move::Act { .. }), "a swap begins with something");
+
+    // Last, as its threads go on for a moment.
+    let directory = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Sqlite::open(directory.path())).expect("a store");
+    record(&runtime, &store, appends(&journal));
+    take_in(&runtime, &store, deliveries(&body));
+    runtime.block_on(store.close()).expect("all is written");
 }
 
 #[inline(never)]
@@ -94,6 +107,30 @@ pub fn check_webhook(secrets: &[Secret], signature: &str, body: &[u8]) {
     github::told("push", &payload).expect("JSON");
 }
 
+/// A commit for each, one after the other, by whichever threads the store has.
+#[inline(never)]
+pub fn record(runtime: &Runtime, store: &Sqlite, (new, appends): (NewRun, Vec<Append>)) {
+    runtime.block_on(async {
+        store.create_run(new).await.expect("a run");
+        for append in appends {
+            store.append(vec![append]).await.expect("a commit");
+        }
+    });
+}
+
+/// All of them at once, and what came of them.
+#[inline(never)]
+pub fn take_in(runtime: &Runtime, store: &Sqlite, deliveries: Vec<NewDelivery>) {
+    let ignored = Settlement { status: DeliveryStatus::Ignored, reason: None, runs: Vec::new() };
+    runtime
+        .block_on(try_join_all(deliveries.into_iter().map(|new| async {
+            let key = new.key.clone();
+            store.deliver(new).await?;
+            store.settle_delivery(&key, ignored.clone()).await
+        })))
+        .expect("room on the disk");
+}
+
 #[inline(never)]
 pub fn plan_swap(observed: &Observed, desired: &Desired) -> Move {
     plan(observed, desired)
@@ -113,6 +150,32 @@ fn created(text: &str) -> RunEvent {
     let run = RunId::new("chain".parse::<PipelineName>().expect("a name"), 1);
     let origin = Origin::new(text, "/chain.yaml", Actor::unverified("octocat"));
     RunEvent::Created { run, origin: Box::new(origin) }
+}
+
+/// What records the journal in a store: two events in each commit.
+fn appends(journal: &[(Timestamp, RunEvent)]) -> (NewRun, Vec<Append>) {
+    let (at, created) = &journal[0];
+    let RunEvent::Created { run, origin } = created else { panic!("a journal begins with its run") };
+    let (pipeline, origin) = (run.pipeline.clone(), (**origin).clone());
+    let mut state = RunState::begin(*at, created).expect("a legal beginning");
+    let mut append = |events: &[(Timestamp, RunEvent)]| {
+        let expected = state.sequence;
+        events.iter().for_each(|(at, event)| state.apply(*at, event).expect("a legal event"));
+        run_append(&state, &Waits::default(), expected, events.to_vec())
+    };
+    let appends = journal[1..].chunks(2).map(&mut append).collect();
+    (NewRun { pipeline, origin, at: *at, trigger_key: None }, appends)
+}
+
+/// A hundred webhooks.
+fn deliveries(body: &str) -> Vec<NewDelivery> {
+    let new = |n: u32| NewDelivery {
+        key: DeliveryKey { source: "github".to_owned(), id: n.to_string() },
+        event: "push".to_owned(),
+        received_at: Timestamp::UNIX_EPOCH,
+        body: body.as_bytes().to_vec(),
+    };
+    (0..100).map(new).collect()
 }
 
 /// A run to its good end, by what `decide` says and nothing else.

@@ -8,6 +8,7 @@ mod build;
 mod checkout;
 mod first;
 mod idle;
+mod machine;
 mod many;
 mod output;
 mod steps;
@@ -23,6 +24,7 @@ pub struct Row {
 
 /// In the order of the table.
 pub const ALL: &[Row] = &[
+    machine::ROW,
     steps::ROW,
     first::ROW,
     webhooks::ROW,

@@ -29,11 +29,9 @@ struct Front {
 
 pub async fn show(State(api): State<Api>, who: Who, Asked(said): Asked<Said>) -> Result<Response, Problem> {
     let filter = RunFilter { limit: Some(NEWEST), ..RunFilter::default() };
-    let page_ = Front {
-        base: Base::new("Fleets", who).said(said.said.as_deref()),
-        fleets: api.engine.fleets().await?,
-        runs: runs::lines(&api, &filter).await?,
-        now: Timestamp::now(),
-    };
+    let fleets = async { api.engine.fleets().await.map_err(Problem::from) };
+    let (fleets, runs) = tokio::try_join!(fleets, runs::lines(&api, &filter))?;
+    let base = Base::new("Fleets", who).said(said.said.as_deref());
+    let page_ = Front { base, fleets, runs, now: Timestamp::now() };
     page(StatusCode::OK, &page_)
 }

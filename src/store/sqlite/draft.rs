@@ -64,6 +64,12 @@ impl Request {
         matches!(self, Self::Append(batch) if batch.iter().all(|encoded| !encoded.append.events.is_empty()))
     }
 
+    /// Whether nobody waits for it: what came of a delivery. After a crash it is handled again, and the same
+    /// comes of it.
+    pub fn may_wait(&self) -> bool {
+        matches!(self, Self::Settle(_))
+    }
+
     pub fn creates(&self) -> Option<&NewRun> {
         match self {
             Self::Create(new) => Some(new),
@@ -221,36 +227,42 @@ impl Draft {
         Ok(())
     }
 
-    /// The rows for each table as a JSON array of arrays, the way the writer's statement takes them.
+    /// The rows for each table as a JSON array of arrays, the way the writer's statements take them.
     pub fn rows(self) -> serde_json::Result<Rows> {
-        let runs: Vec<_> = self.runs.values().map(run_row).collect();
-        let fleets: Vec<_> = self.fleets.values().map(fleet_row).collect();
+        let runs = self.runs.values().map(run_row);
+        let fleets = self.fleets.values().map(fleet_row);
         Ok(Rows {
-            events: serde_json::to_string(&self.events)?,
-            runs: serde_json::to_string(&runs)?,
-            fleets: serde_json::to_string(&fleets)?,
-            numbers: serde_json::to_string(&self.new_numbers.iter().collect::<Vec<_>>())?,
-            triggers: serde_json::to_string(&self.new_triggers.iter().collect::<Vec<_>>())?,
-            deliveries: serde_json::to_string(&self.deliveries)?,
+            events: array(self.events)?,
+            runs: array(runs)?,
+            fleets: array(fleets)?,
+            numbers: array(self.new_numbers)?,
+            triggers: array(self.new_triggers)?,
+            deliveries: array(self.deliveries)?,
             bodies: self.bodies,
-            settled: serde_json::to_string(&self.settled)?,
-            marks: serde_json::to_string(&self.marks.iter().collect::<Vec<_>>())?,
+            settled: array(self.settled)?,
+            marks: array(self.marks)?,
             bodies_before: self.bodies_before,
         })
     }
 }
 
+/// `None` where there is nothing to write.
 pub struct Rows {
-    pub events: String,
-    pub runs: String,
-    pub fleets: String,
-    pub numbers: String,
-    pub triggers: String,
-    pub deliveries: String,
+    pub events: Option<String>,
+    pub runs: Option<String>,
+    pub fleets: Option<String>,
+    pub numbers: Option<String>,
+    pub triggers: Option<String>,
+    pub deliveries: Option<String>,
     pub bodies: Vec<u8>,
-    pub settled: String,
-    pub marks: String,
+    pub settled: Option<String>,
+    pub marks: Option<String>,
     pub bodies_before: Option<i64>,
+}
+
+fn array<T: Serialize>(rows: impl IntoIterator<Item = T>) -> serde_json::Result<Option<String>> {
+    let rows: Vec<T> = rows.into_iter().collect();
+    (!rows.is_empty()).then(|| serde_json::to_string(&rows)).transpose()
 }
 
 fn run_row(row: &RunRow) -> impl Serialize {

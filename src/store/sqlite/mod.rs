@@ -146,6 +146,8 @@ fn readers(options: SqliteConnectOptions) -> SqlitePool {
         .max_connections(read::READERS)
         .idle_timeout(None)
         .max_lifetime(None)
+        // It cannot have gone away: asking it costs as much as most questions do.
+        .test_before_acquire(false)
         .connect_lazy_with(options.read_only(true))
 }
 

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, raw_sql};
 use super::*;
 use crate::run::event::{Ending, FleetEvent, RunEvent};
 use crate::store::conformance::{self, new_run};
-use crate::store::{Event, Row};
+use crate::store::{DeliveryStatus, Event, Row};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_the_contract() {
@@ -122,6 +122,33 @@ async fn webhooks_share_a_commit_too() {
     let receipts = join_all(deliveries).await;
     let new = receipts.iter().filter(|receipt| matches!(receipt, Ok(Receipt::New))).count();
     assert_eq!((receipts.len(), new, commits(root.path())), (100, 50, before + 1));
+}
+
+#[tokio::test]
+async fn what_came_of_a_delivery_waits_for_company_and_not_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(root.path()).await.unwrap();
+    let ignored = Settlement { status: DeliveryStatus::Ignored, reason: None, runs: Vec::new() };
+    let new = |n: u32| conformance::new_delivery(&n.to_string(), 0);
+    store.deliver(new(0)).await.unwrap();
+    let mut shared = false;
+    // On a machine that stands still meanwhile, no company may come in time.
+    for n in 1..=20 {
+        let before = commits(root.path());
+        let key = new(n - 1).key;
+        let settle = store.settle_delivery(&key, ignored.clone());
+        tokio::pin!(settle);
+        assert!(futures_util::poll!(&mut settle).is_pending());
+        // The writer takes it up, before there is anything else.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let (settled, delivered) = tokio::join!(settle, store.deliver(new(n)));
+        assert!(matches!((settled, delivered), (Ok(()), Ok(Receipt::New))));
+        shared |= commits(root.path()) == before + 1;
+    }
+    assert!(shared);
+    store.settle_delivery(&new(20).key, ignored).await.unwrap();
 }
 
 #[tokio::test]

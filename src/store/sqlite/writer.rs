@@ -8,16 +8,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use sqlx::{Connection, Executor, Row as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
-use super::draft::{Done, Draft, Request};
+use super::draft::{Done, Draft, Request, Rows};
 use super::error::{blames_content, damaged, failed, understand};
 use super::reserve::Reserve;
 use super::schema;
-use crate::ids::StreamId;
+use crate::ids::{PipelineName, RunId, StreamId};
 use crate::store::{DeliveryKey, Error};
 
 /// Requests that may wait before callers do. More than the most that share a transaction.
@@ -28,39 +30,52 @@ const QUEUE: usize = 1024;
 const SHARED_BY: usize = 512;
 const SHARED_BYTES: usize = 4 * 1024 * 1024;
 
+/// What may wait, waits so long for others to share a transaction with.
+const COMPANY: Duration = Duration::from_millis(10);
+
 /// Of so many journals it is remembered where they stand: about 2 MB.
 const REMEMBERED: usize = 16 * 1024;
 
 // Statements take their rows as JSON arrays: a text that never changes is prepared once, and a
 // transaction costs two messages to the connection's thread, however much it writes; one where all it
-// depends on is remembered. The bodies of deliveries come beside their rows, as they are, one after the
-// other.
+// depends on is remembered. As JSONB a row is not made a text and read again for each of its columns. The
+// bodies of deliveries come beside their rows, as they are, one after the other.
+//
+// Each statement, and each row that is answered, wakes whoever waits for the transaction: so there is one row,
+// and no statement that has nothing to write.
 
-/// $1 streams, $2 pipelines, $3 trigger keys, $4 deliveries.
+/// $1 streams, $2 pipelines, $3 trigger keys, $4 deliveries. Answers [`Known`] as JSON.
 const BEGIN: &str = "BEGIN IMMEDIATE;
-SELECT 0, value, (SELECT max(sequence) FROM events WHERE stream = value), NULL
-  FROM json_each($1)
-UNION ALL
-SELECT 1, value, (SELECT last FROM numbers WHERE pipeline = value), NULL
-  FROM json_each($2)
-UNION ALL
-SELECT 2, value, NULL, (SELECT run FROM triggers WHERE key = value)
-  FROM json_each($3)
-UNION ALL
-SELECT 3, value, (SELECT 1 FROM deliveries WHERE id = value->>1 AND source = value->>0), NULL
-  FROM json_each($4)";
+SELECT json_array(
+  (SELECT json_group_array(json_array(value, (SELECT max(sequence) FROM events WHERE stream = value)))
+     FROM json_each($1)),
+  (SELECT json_group_array(json_array(value, (SELECT last FROM numbers WHERE pipeline = value)))
+     FROM json_each($2)),
+  (SELECT json_group_array(json_array(triggers.key, run))
+     FROM json_each($3) CROSS JOIN triggers ON triggers.key = value),
+  (SELECT json_group_array(json_array(source, deliveries.id))
+     FROM jsonb_each($4) CROSS JOIN deliveries ON deliveries.id = value->>1 AND source = value->>0))";
 
-/// What appends write. $1 events, $2 runs, $3 fleets.
+/// Where the journals stand, the last numbers of the pipelines, the runs of the trigger keys and the
+/// deliveries that are there.
+type Known = (
+    Vec<(StreamId, Option<u64>)>,
+    Vec<(PipelineName, Option<u64>)>,
+    Vec<(String, RunId)>,
+    Vec<(String, String)>,
+);
+
+/// $1 events.
+const EVENTS: &str = "
+INSERT INTO events (stream, sequence, format, at, payload)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each($1);";
+
+/// $2 runs.
 //
 // A run that stands in its list as it did before, but for what it waits for and since when, is in the same
 // place of every index: naming only those two leaves the indexes alone, which is half of the pages.
-macro_rules! appends {
-    () => {
-        "
-INSERT INTO events (stream, sequence, format, at, payload)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each($1);
-
-UPDATE runs SET waiting_for = value->>7, updated_at = value->>9 FROM json_each($2)
+const RUNS: &str = "
+UPDATE runs SET waiting_for = value->>7, updated_at = value->>9 FROM jsonb_each($2)
  WHERE pipeline = value->>1 AND number = value->>2 AND status = value->>3 AND ended = value->>4
    AND commit_sha IS value->>5 AND actor = value->>6 AND created_at = value->>8;
 
@@ -69,7 +84,7 @@ INSERT INTO runs (position, pipeline, number, status, ended, commit_sha, actor, 
 SELECT (SELECT position FROM events WHERE stream = value->>0 AND sequence = 1),
        value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
        value->>8, value->>9
-  FROM json_each($2)
+  FROM jsonb_each($2)
  WHERE NOT EXISTS (
     SELECT 1 FROM runs
      WHERE pipeline = value->>1 AND number = value->>2 AND status = value->>3 AND ended = value->>4
@@ -77,50 +92,49 @@ SELECT (SELECT position FROM events WHERE stream = value->>0 AND sequence = 1),
 ON CONFLICT DO UPDATE SET
     status = excluded.status, ended = excluded.ended, commit_sha = excluded.commit_sha,
     actor = excluded.actor, waiting_for = excluded.waiting_for,
-    created_at = excluded.created_at, updated_at = excluded.updated_at;
+    created_at = excluded.created_at, updated_at = excluded.updated_at;";
 
+/// $3 fleets.
+const FLEETS: &str = "
 INSERT INTO fleets (position, service, environment, ended, updated_at)
 SELECT (SELECT position FROM events WHERE stream = value->>0 AND sequence = 1),
        value->>1, value->>2, value->>3, value->>4
-  FROM json_each($3) WHERE true
-ON CONFLICT DO UPDATE SET ended = excluded.ended, updated_at = excluded.updated_at;
-"
-    };
-}
+  FROM jsonb_each($3) WHERE true
+ON CONFLICT DO UPDATE SET ended = excluded.ended, updated_at = excluded.updated_at;";
 
-/// A whole transaction, for appends to journals of which it is remembered where they stand. Where one stands
-/// elsewhere the table itself refuses it: a journal has no gaps.
-const APPEND: &str = concat!("BEGIN IMMEDIATE;", appends!(), "COMMIT");
+/// $4 numbers.
+const NUMBERS: &str = "
+INSERT INTO numbers (pipeline, last) SELECT value->>0, value->>1 FROM jsonb_each($4) WHERE true
+ON CONFLICT DO UPDATE SET last = excluded.last;";
 
-/// What comes after [`BEGIN`]. $1 to $3 as above, $4 numbers, $5 trigger keys, $6 deliveries, $7 what came of
-/// some, $8 marks of schedules, $9 how old a body may be, $10 bodies of the deliveries.
-const COMMIT: &str = concat!(
-    appends!(),
-    "
-INSERT INTO numbers (pipeline, last) SELECT value->>0, value->>1 FROM json_each($4) WHERE true
-ON CONFLICT DO UPDATE SET last = excluded.last;
+/// $5 trigger keys.
+const TRIGGERS: &str = "
+INSERT INTO triggers (key, run) SELECT value->>0, value->>1 FROM jsonb_each($5);";
 
-INSERT INTO triggers (key, run) SELECT value->>0, value->>1 FROM json_each($5);
-
+/// $6 deliveries, $10 their bodies.
+const DELIVERIES: &str = "
 INSERT INTO deliveries (source, id, event, received_at, status, runs)
-SELECT value->>0, value->>1, value->>2, value->>3, 'pending', '[]' FROM json_each($6);
+SELECT value->>0, value->>1, value->>2, value->>3, 'pending', '[]' FROM jsonb_each($6);
 
 INSERT INTO bodies (position, body)
 SELECT position, coalesce(substr($10, value->>4, value->>5), x'')
-  FROM json_each($6) CROSS JOIN deliveries ON deliveries.id = value->>1 AND source = value->>0;
+  FROM jsonb_each($6) CROSS JOIN deliveries ON deliveries.id = value->>1 AND source = value->>0;";
 
+/// $7 what came of some deliveries.
+const SETTLED: &str = "
 UPDATE deliveries SET status = value->>2, reason = value->>3, runs = value->>4
-  FROM json_each($7) WHERE deliveries.id = value->>1 AND source = value->>0;
+  FROM jsonb_each($7) WHERE deliveries.id = value->>1 AND source = value->>0;";
 
-INSERT INTO schedules (pipeline, considered_until) SELECT value->>0, value->>1 FROM json_each($8) WHERE true
-ON CONFLICT DO UPDATE SET considered_until = excluded.considered_until;
+/// $8 marks of schedules.
+const MARKS: &str = "
+INSERT INTO schedules (pipeline, considered_until) SELECT value->>0, value->>1 FROM jsonb_each($8) WHERE true
+ON CONFLICT DO UPDATE SET considered_until = excluded.considered_until;";
 
-DELETE FROM bodies WHERE $9 IS NOT NULL AND position IN (
+/// $9 how old a body may be.
+const OLD_BODIES: &str = "
+DELETE FROM bodies WHERE position IN (
     SELECT position FROM bodies CROSS JOIN deliveries USING (position)
-     WHERE status <> 'pending' AND received_at < $9);
-
-COMMIT"
-);
+     WHERE status <> 'pending' AND received_at < $9);";
 
 type Answer = Result<Done, Error>;
 
@@ -163,12 +177,15 @@ struct Task {
 impl Task {
     async fn run(mut self, mut waiting: mpsc::Receiver<Job>) -> Result<(), Error> {
         while let Some(first) = waiting.recv().await {
+            let company = Instant::now() + COMPANY;
             let mut bytes = first.request.size();
             let mut jobs = vec![first];
-            while jobs.len() < SHARED_BY
-                && bytes < SHARED_BYTES
-                && let Ok(job) = waiting.try_recv()
-            {
+            while jobs.len() < SHARED_BY && bytes < SHARED_BYTES {
+                let next = match jobs.iter().all(|job| job.request.may_wait()) {
+                    true => timeout_at(company, waiting.recv()).await.ok().flatten(),
+                    false => waiting.try_recv().ok(),
+                };
+                let Some(job) = next else { break };
                 bytes += job.request.size();
                 jobs.push(job);
             }
@@ -295,8 +312,9 @@ async fn transact(
         true => Failure::Content(understand(path, error)),
         false => Failure::Store(understand(path, error)),
     };
-    let (text, mut draft, answers) = match foreseen {
-        Some((draft, answers)) => (APPEND, draft, answers),
+    let (begins, mut draft, answers) = match foreseen {
+        // Where a journal stands elsewhere the table itself refuses it: a journal has no gaps.
+        Some((draft, answers)) => (true, draft, answers),
         None => {
             let mut draft = begin(path, connection, requests).await?;
             let answers = requests.iter().map(|request| draft.add(request)).collect();
@@ -304,12 +322,13 @@ async fn transact(
                 connection.execute("ROLLBACK").await.map_err(understand)?;
                 return Ok((draft.heads, answers));
             }
-            (COMMIT, draft, answers)
+            (false, draft, answers)
         }
     };
     let heads = std::mem::take(&mut draft.heads);
     let rows = draft.rows().map_err(|error| failed(path, error.to_string()))?;
-    sqlx::query(text)
+    // Put together from constants alone.
+    sqlx::query(AssertSqlSafe(text(begins, &rows)))
         .bind(rows.events)
         .bind(rows.runs)
         .bind(rows.fleets)
@@ -326,6 +345,24 @@ async fn transact(
     Ok((heads, answers))
 }
 
+/// The transaction, or what is left of it after [`BEGIN`].
+fn text(begins: bool, rows: &Rows) -> String {
+    let statements = [
+        (begins, "BEGIN IMMEDIATE;"),
+        (rows.events.is_some(), EVENTS),
+        (rows.runs.is_some(), RUNS),
+        (rows.fleets.is_some(), FLEETS),
+        (rows.numbers.is_some(), NUMBERS),
+        (rows.triggers.is_some(), TRIGGERS),
+        (rows.deliveries.is_some(), DELIVERIES),
+        (rows.settled.is_some(), SETTLED),
+        (rows.marks.is_some(), MARKS),
+        (rows.bodies_before.is_some(), OLD_BODIES),
+        (true, "COMMIT"),
+    ];
+    statements.into_iter().filter(|(needed, _)| *needed).map(|(_, statement)| statement).collect()
+}
+
 /// A delivery as the statements take it.
 fn place(key: &DeliveryKey) -> (&str, &str) {
     (&key.source, &key.id)
@@ -339,37 +376,22 @@ async fn begin(path: &Path, connection: &mut SqliteConnection, requests: &[Reque
     let pipelines: Vec<_> = new.iter().map(|new| &new.pipeline).collect();
     let keys: Vec<_> = new.iter().filter_map(|new| new.trigger_key.as_ref()).collect();
     let deliveries: Vec<_> = requests.iter().filter_map(Request::delivery).map(place).collect();
-    let rows = sqlx::query(BEGIN)
+    let row = sqlx::query(BEGIN)
         .bind(text(serde_json::to_string(&streams))?)
         .bind(text(serde_json::to_string(&pipelines))?)
         .bind(text(serde_json::to_string(&keys))?)
         .bind(text(serde_json::to_string(&deliveries))?)
-        .fetch_all(connection)
+        .fetch_one(connection)
         .await
         .map_err(|error| understand(path, error))?;
 
-    let mut draft = Draft::default();
-    for row in rows {
-        let understand = |error| understand(path, error);
-        let name: String = row.try_get(1).map_err(understand)?;
-        let wrong = || damaged(path, format!("what is known of {name:?} makes no sense"));
-        let number: Option<i64> = row.try_get(2).map_err(understand)?;
-        let number = number.map(u64::try_from).transpose().map_err(|_| wrong())?;
-        match row.try_get::<i64, _>(0).map_err(understand)? {
-            0 => drop(draft.heads.insert(name.parse().map_err(|_| wrong())?, number.unwrap_or(0))),
-            1 => drop(draft.numbers.insert(name.parse().map_err(|_| wrong())?, number.unwrap_or(0))),
-            3 => {
-                let (source, id) = serde_json::from_str(&name).map_err(|_| wrong())?;
-                if number.is_some() {
-                    draft.known.insert(DeliveryKey { source, id });
-                }
-            }
-            _ => {
-                if let Some(run) = row.try_get::<Option<String>, _>(3).map_err(understand)? {
-                    draft.triggers.insert(name.clone(), run.parse().map_err(|_| wrong())?);
-                }
-            }
-        }
-    }
+    let known: String = row.try_get(0).map_err(|error| understand(path, error))?;
+    let (heads, numbers, triggers, deliveries): Known = serde_json::from_str(&known)
+        .map_err(|error| damaged(path, format!("what is known makes no sense: {error}")))?;
+    let mut draft =
+        Draft::after(heads.into_iter().map(|(stream, head)| (stream, head.unwrap_or(0))).collect());
+    draft.numbers.extend(numbers.into_iter().map(|(pipeline, last)| (pipeline, last.unwrap_or(0))));
+    draft.triggers.extend(triggers);
+    draft.known.extend(deliveries.into_iter().map(|(source, id)| DeliveryKey { source, id }));
     Ok(draft)
 }
