@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::bench::{WINDLASS, wait_for};
@@ -13,7 +14,7 @@ use crate::bench::{WINDLASS, wait_for};
 pub struct Run(Value);
 
 impl Run {
-    /// Runs the pipeline in a process of its own, also where that fails, and waits until its runner has gone.
+    /// Runs the pipeline in a process of its own, also where that fails, and ends its runner.
     pub fn of(pipeline: &Path, data: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(WINDLASS);
         command
@@ -25,8 +26,7 @@ impl Run {
             .arg(data)
             .args(arguments);
         let output = command.stdin(Stdio::null()).output().expect("the program starts");
-        let socket = data.join("runner.sock");
-        wait_for("the runner's end", Duration::from_secs(30), || (!socket.exists()).then_some(()));
+        end_runner(data);
         let said = String::from_utf8_lossy(&output.stderr);
         Self(serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("no run: {error}: {said}")))
     }
@@ -57,6 +57,19 @@ impl Run {
     /// What a stage has handed on.
     pub fn output(&self, stage: &str, name: &str) -> &str {
         self.stage(stage)["outputs"][name].as_str().expect("an output")
+    }
+}
+
+/// The runner ends by itself some time after nobody holds its directory: it is told to at once, so that none is
+/// there while something else is measured.
+pub fn end_runner(data: &Path) {
+    let socket = data.join("runner.sock");
+    let number = std::fs::read_to_string(data.join("runner.lock")).ok();
+    let runner = number.and_then(|number| Pid::from_raw(number.trim().parse().ok()?));
+    if let Some(runner) = runner.filter(|_| socket.exists()) {
+        // Gone already where it was quicker.
+        let _ = kill_process(runner, Signal::TERM);
+        wait_for("the runner's end", Duration::from_secs(30), || (!socket.exists()).then_some(()));
     }
 }
 

@@ -25,10 +25,10 @@ fn measure(bench: &Bench) -> Vec<Case> {
         return Vec::new();
     }
     let begun = Instant::now();
-    run(&clone, &["run", "--no-default-features", "--", "demo", "--auto"]);
+    run(&clone, &["run", "--quiet", "--no-default-features", "--", "demo", "--auto"]);
     let cold = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    run(&clone, &["run", "--no-default-features", "--", "demo", "--auto"]);
+    run(&clone, &["run", "--quiet", "--no-default-features", "--", "demo", "--auto"]);
     let warm = begun.elapsed().as_secs_f64();
     vec![
         Case::new(ROW.name, "cold, up to the demo's end", Unit::Seconds, &[cold]).goal(Bound::AtMost(480.0)),
@@ -37,7 +37,7 @@ fn measure(bench: &Bench) -> Vec<Case> {
 }
 
 fn run(clone: &Path, arguments: &[&str]) {
-    let status = Command::new(env!("CARGO"))
+    let status = Command::new("cargo")
         .args(arguments)
         .current_dir(clone)
         .env("CARGO_TARGET_DIR", clone.join("target"))

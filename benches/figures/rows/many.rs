@@ -13,6 +13,7 @@ use crate::bench::Bench;
 use crate::fill::{self, Sizes};
 use crate::measure::Unit;
 use crate::report::{Bound, Case};
+use crate::run::end_runner;
 use crate::server::Server;
 
 pub const ROW: Row = Row { name: "many", what: "restart and lists with many runs", measure };
@@ -91,6 +92,7 @@ fn one(data: &Path, sizes: Sizes, starts: usize, is_last: bool) -> Vec<Case> {
         cases.extend(acts(&server));
     }
     drop(server);
+    // The step that has the slot would go on without a server.
     end_runner(data);
     cases
 }
@@ -158,17 +160,4 @@ fn acts(server: &Server) -> Vec<Case> {
             ]
         })
         .collect()
-}
-
-/// The step that has the slot would go on without a server.
-fn end_runner(data: &Path) {
-    let socket = data.join("runner.sock");
-    let pid = std::fs::read_to_string(data.join("runner.lock")).ok();
-    let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.trim().parse().ok()?));
-    if let Some(pid) = pid.filter(|_| socket.exists()) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        crate::bench::wait_for("the runner's end", Duration::from_secs(30), || {
-            (!socket.exists()).then_some(())
-        });
-    }
 }

@@ -4,15 +4,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
+use std::time::Instant;
 
 use super::Row;
-use crate::bench::{Bench, WINDLASS, wait_for};
+use crate::bench::{Bench, WINDLASS};
 use crate::measure::{Summary, Unit, in_turns};
 use crate::peers::buildbot;
 use crate::report::{Bound, Case};
+use crate::run::end_runner;
 
 pub const ROW: Row = Row { name: "steps", what: "durable steps that do nothing", measure };
 
@@ -126,18 +125,6 @@ fn windlass(directory: &Path) -> f64 {
     let took = time(&mut command);
     end_runner(data.path());
     took
-}
-
-/// The runner ends by itself some time after nobody holds its directory: it is told to at once, so that
-/// none is there while something else is measured.
-fn end_runner(data: &Path) {
-    let number = std::fs::read_to_string(data.join("runner.lock")).expect("the runner's number");
-    let runner = number.trim().parse().ok().and_then(Pid::from_raw).expect("a process");
-    // Gone already where it was quicker.
-    let _ = kill_process(runner, Signal::TERM);
-    let socket = data.join("runner.sock");
-    let gone = || (!socket.exists()).then_some(());
-    wait_for("the runner's end", Duration::from_secs(30), gone);
 }
 
 fn ninja(directory: &Path) -> f64 {
