@@ -101,15 +101,15 @@ impl Server {
         Cost::of(self.child.id())
     }
 
-    /// Returns when none of its threads has woken up for a second, or after half a minute in which that was
-    /// not so.
+    /// Returns when none of its threads has woken up for a second, or after ten seconds in which that was not
+    /// so.
     pub fn rest(&self) -> Duration {
         let begun = Instant::now();
         let mut before = self.cost();
         loop {
             std::thread::sleep(Duration::from_secs(1));
             let now = self.cost();
-            if now.waits == before.waits || begun.elapsed() > Duration::from_secs(30) {
+            if now.waits == before.waits || begun.elapsed() > Duration::from_secs(10) {
                 return begun.elapsed();
             }
             before = now;

@@ -223,10 +223,14 @@ impl Engine {
     }
 
     fn fold(&self, run: &RunId, journal: &[Recorded]) -> Result<(RunState, Arc<Settings>), Error> {
-        let outline = |run: &RunId, origin: &Origin| self.0.outlines.of(run, origin);
-        let state = fold_run(run, journal, outline)?;
+        let state = self.folded(run, journal)?;
         let settings = self.0.settings_of(&state.origin)?;
         Ok((state, settings))
+    }
+
+    fn folded(&self, run: &RunId, journal: &[Recorded]) -> Result<RunState, Error> {
+        let outline = |run: &RunId, origin: &Origin| self.0.outlines.of(run, origin);
+        Ok(fold_run(run, journal, outline)?)
     }
 
     fn start(&self, state: RunState, settings: Arc<Settings>) -> Handle {
@@ -324,7 +328,8 @@ impl Engine {
         {
             return Ok(view);
         }
-        view_of_journal(self.store().as_ref(), run, None).await
+        let journal = self.store().read(&StreamId::Run(run.clone()), 0).await?;
+        Ok(view_of(&self.folded(run, &journal)?, None))
     }
 }
 
@@ -384,8 +389,11 @@ async fn is_outdated(
 /// The run as its journal alone tells it. `idle` is what an unfinished run waits for when nobody
 /// drives it.
 pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>) -> Result<RunView, Error> {
-    let state = load_run(store, run).await?;
-    let mut view = view::view(&state, &Waits::at_gates(&state));
+    Ok(view_of(&load_run(store, run).await?, idle))
+}
+
+fn view_of(state: &RunState, idle: Option<&str>) -> RunView {
+    let mut view = view::view(state, &Waits::at_gates(state));
     if !view.gates.is_empty()
         && let Ok(settings) = settings(&state.origin)
     {
@@ -394,7 +402,7 @@ pub async fn view_of_journal(store: &dyn Store, run: &RunId, idle: Option<&str>)
     if !view.status.is_final() {
         view.waiting_for = idle.map(ToOwned::to_owned);
     }
-    Ok(view)
+    view
 }
 
 impl Handle {

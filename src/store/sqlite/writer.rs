@@ -178,15 +178,16 @@ impl Task {
     async fn run(mut self, mut waiting: mpsc::Receiver<Job>) -> Result<(), Error> {
         while let Some(first) = waiting.recv().await {
             let company = Instant::now() + COMPANY;
-            let mut bytes = first.request.size();
+            let (mut bytes, mut may_wait) = (first.request.size(), first.request.may_wait());
             let mut jobs = vec![first];
             while jobs.len() < SHARED_BY && bytes < SHARED_BYTES {
-                let next = match jobs.iter().all(|job| job.request.may_wait()) {
+                let next = match may_wait {
                     true => timeout_at(company, waiting.recv()).await.ok().flatten(),
                     false => waiting.try_recv().ok(),
                 };
                 let Some(job) = next else { break };
                 bytes += job.request.size();
+                may_wait &= job.request.may_wait();
                 jobs.push(job);
             }
             self.work(jobs).await;
