@@ -168,9 +168,9 @@ impl Pushed {
 
     /// Seconds from the first byte of each webhook to the first process of its run.
     fn one_by_one(&mut self, of: &str, count: usize, commit: impl Fn() -> String) -> Vec<f64> {
-        // Made before: making one is work for the machine.
-        let requests: Vec<Vec<u8>> = (0..count).map(|_| self.request(of, &commit())).collect();
-        let one = |request: Vec<u8>| {
+        let one = |_| {
+            // Only now, or the fetch of an earlier push would have brought it.
+            let request = self.request(of, &commit());
             std::thread::sleep(REST);
             let mut stream = self.connect();
             let begun = Instant::now();
@@ -180,7 +180,7 @@ impl Pushed {
             accepted(stream);
             took
         };
-        requests.into_iter().map(one).collect()
+        (0..count).map(one).collect()
     }
 
     /// Runs a second, from the first byte of the first webhook to the first process of the last run.
