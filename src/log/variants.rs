@@ -23,10 +23,15 @@ pub(super) fn of(secret: &str) -> BTreeSet<Vec<u8>> {
             continue;
         }
         forms.insert(part.as_bytes().to_vec());
-        forms.extend(json(part));
-        forms.extend(url(part));
-        forms.extend(html(part));
-        forms.insert(part.replace('\'', r"'\''").into_bytes());
+        // What has nothing to escape is the same everywhere, and keys are long.
+        if !part.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            forms.extend(json(part));
+            forms.extend(url(part));
+        }
+        if part.contains(['&', '<', '>', '"', '\'']) {
+            forms.extend(html(part));
+            forms.insert(part.replace('\'', r"'\''").into_bytes());
+        }
     }
     if secret.len() >= SHORTEST {
         for alphabet in [STANDARD, URL_SAFE] {
@@ -79,23 +84,27 @@ fn html(text: &str) -> Vec<Vec<u8>> {
 /// Percent-encoded: RFC 3986's unreserved characters kept, those that JavaScript's `encodeURIComponent` keeps,
 /// those of forms (URL standard, section 5.2), or letters and digits only; a space as `%20` or, in forms, as `+`; digits in either case.
 fn url(text: &str) -> Vec<Vec<u8>> {
-    let encode = |kept: &[u8], upper: bool, space: &str| {
-        let mut out = String::with_capacity(text.len() * 3);
+    let encode = |kept: &[u8], digits: &[u8; 16], space: &[u8]| {
+        let mut out = Vec::with_capacity(text.len() * 3);
         for byte in text.bytes() {
             match byte {
-                b' ' => out.push_str(space),
-                _ if byte.is_ascii_alphanumeric() || kept.contains(&byte) => out.push(char::from(byte)),
-                _ if upper => out.push_str(&format!("%{byte:02X}")),
-                _ => out.push_str(&format!("%{byte:02x}")),
+                b' ' => out.extend_from_slice(space),
+                _ if byte.is_ascii_alphanumeric() || kept.contains(&byte) => out.push(byte),
+                _ => {
+                    out.push(b'%');
+                    out.extend(
+                        [byte >> 4, byte & 15].iter().filter_map(|digit| digits.get(usize::from(*digit))),
+                    );
+                }
             }
         }
-        out.into_bytes()
+        out
     };
+    let spaces: &[&[u8]] = if text.contains(' ') { &[b"%20", b"+"] } else { &[b"%20"] };
     let mut forms = Vec::new();
     for kept in [&b"-._~"[..], b"-._~!'()*", b"-._~/", b"*-._", b""] {
-        for upper in [true, false] {
-            forms.push(encode(kept, upper, "%20"));
-            forms.push(encode(kept, upper, "+"));
+        for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
+            forms.extend(spaces.iter().map(|space| encode(kept, digits, space)));
         }
     }
     forms

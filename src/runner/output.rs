@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 use crate::log::{self, Redactor};
 use crate::space;
 
-/// As much as a pipe holds unless told otherwise; see pipe(7).
-const BUFFER: usize = 64 * 1024;
+/// So much the pipe of a step that writes may hold: four times what it does unless told otherwise, so that
+/// the step waits less often for who takes it in. See pipe(7), also for the limits of a user.
+const BUFFER: usize = 256 * 1024;
 
 /// The reading side of a step's output.
 pub struct Output {
@@ -168,6 +169,8 @@ fn pump_on_a_thread(
     mask: Vec<String>,
     limit: Option<u64>,
 ) -> io::Result<State> {
+    // Where the system gives no more, it stays as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, BUFFER);
     let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
     let stopped = Arc::clone(&stop);
     let pump = tokio::task::spawn_blocking(move || pump(&pipe, &first, &stopped, &log, mask, limit));
