@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::artifact::Shelf;
 use crate::balancer;
@@ -58,6 +59,7 @@ pub struct House {
     pub clouds: Arc<dyn Clouds>,
     pub balancer: Arc<balancer::Client>,
     store: Arc<Sqlite>,
+    _sweeping: AbortOnDropHandle<()>,
     // Last, so that everything above is gone when somebody else takes the directory.
     _hold: Hold,
 }
@@ -97,8 +99,8 @@ impl House {
             clouds: clouds.clone(),
             slots: Slots::new(settings.runner.slots),
         });
-        tokio::spawn(sweep(store.clone(), workspaces));
-        Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold })
+        let sweeping = AbortOnDropHandle::new(tokio::spawn(sweep(store.clone(), workspaces)));
+        Ok(Self { data, engine, sources, clouds, balancer, store, _hold: hold, _sweeping: sweeping })
     }
 
     /// Takes in what starts runs: webhooks, schedules, pipelines by name.
@@ -118,12 +120,17 @@ impl House {
     }
 }
 
-/// Removes what nobody has touched for a day. Where the unfinished runs cannot be read, nothing.
+/// Removes what nobody has touched for a day, now and each day. Where the unfinished runs cannot be read,
+/// nothing.
 async fn sweep(store: Arc<Sqlite>, workspaces: Workspaces) {
     let unfinished = RunFilter { unfinished: true, limit: Some(u32::MAX), ..RunFilter::default() };
-    if let Ok(rows) = store.runs(&unfinished).await {
-        let unfinished: BTreeSet<RunId> = rows.into_iter().map(|row| row.run).collect();
-        tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
+    loop {
+        if let Ok(rows) = store.runs(&unfinished).await {
+            let unfinished: BTreeSet<RunId> = rows.into_iter().map(|row| row.run).collect();
+            let workspaces = workspaces.clone();
+            tokio::task::spawn_blocking(move || workspaces.sweep(&unfinished));
+        }
+        tokio::time::sleep(Workspaces::KEPT).await;
     }
 }
 

@@ -34,7 +34,7 @@ fn what_is_of_a_process_or_of_a_moment_stays_behind_and_the_unknown_is_copied() 
     let data = tree(&[
         ("lock", "{}"),
         ("windlass.db-wal", ""),
-        ("workspaces/shop/1/build/1/ready", ""),
+        ("workspaces/shop/1/build.1/output", ""),
         ("builders/x/builder.json", "{}"),
         ("runner/scripts/1", ""),
         ("instances/shop-1/instance.json", "{}"),

@@ -303,8 +303,13 @@ impl Driver {
         }
     }
 
+    /// What the attempt at the stage works with.
+    pub(super) fn work(&self, i: usize) -> Work {
+        work(&self.shared, &self.state, &self.settings, i)
+    }
+
     fn start(&mut self, i: usize, slot: Option<Slot>) {
-        let work = work(&self.shared, &self.state, &self.settings, i);
+        let work = self.work(i);
         let number = work.id.attempt;
         let (stop, stop_signal) = watch::channel(None);
         let journal = Journal::new(self.entries_in.clone());

@@ -125,13 +125,27 @@ impl Driver {
             batch.push(fleet_append(fleet, expected, events.clone()));
         }
         if !batch.is_empty() {
-            self.shared.parts.store.append(batch).await?;
+            let foreseeing = async {
+                // The disk has more to do for the journal.
+                tokio::task::yield_now().await;
+                self.foresee();
+            };
+            tokio::join!(self.shared.parts.store.append(batch), foreseeing).0?;
         }
         self.let_go(&draft.events);
         observe::appended(&self.run, draft.events.iter().map(|(_, event)| event));
         observe::waits(&self.state, &before_waits, &self.waits);
         self.told |= !draft.events.is_empty() || before_waits != self.waits;
         Ok(draft)
+    }
+
+    /// Tells stages of attempts that begin when what is being written is durable.
+    fn foresee(&self) {
+        for i in self.state.running().filter(|i| !self.active.contains_key(i)) {
+            if let Some(kind) = self.shared.parts.stages.get(self.state.pipeline.stages[i].kind.word()) {
+                kind.foreseen(&self.work(i));
+            }
+        }
     }
 
     /// Tells stages of attempts whose success is durable now.

@@ -44,6 +44,10 @@ pub trait Stage: Send + Sync {
     /// Carries out the attempt, or what is left of it.
     async fn run(&self, attempt: &mut Attempt) -> Result<Outcome, Failure>;
 
+    /// The attempt is being recorded, and is run once it is: makes ready meanwhile what nobody sees and what
+    /// nobody misses if it is not.
+    fn foreseen(&self, _work: &Work) {}
+
     /// The attempt's success is in the journal: it is not run again, and what was kept for that may go.
     /// What is left where the process ends before this was called is swept up later.
     fn recorded(&self, _attempt: &AttemptId) {}

@@ -42,6 +42,10 @@ impl Stage for Script {
         done
     }
 
+    fn foreseen(&self, work: &Work) {
+        self.workspaces.lay_out(work);
+    }
+
     fn recorded(&self, attempt: &AttemptId) {
         self.workspaces.remove(attempt);
     }

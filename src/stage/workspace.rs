@@ -1,8 +1,8 @@
 //! Where an attempt works: a fresh directory for each, gone when the attempt succeeded.
 //!
-//! `DATA/workspaces/PIPELINE/NUMBER/STAGE/ATTEMPT/` holds `work` (the clone and the artifacts),
-//! `home`, `tmp`, the file `output`, and `ready` once all of that is in place: a workspace without
-//! it was left half made and is made again.
+//! `DATA/workspaces/PIPELINE/NUMBER/STAGE.ATTEMPT/` holds `work` (the clone and the artifacts), `tmp`,
+//! the file `output`, and `home` once all of that is in place: a workspace without it was left half
+//! made and is made again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,10 +16,6 @@ use crate::ids::{AttemptId, RunId};
 use crate::run::event::{Artifact, Failure};
 use crate::run::state::StepPhase;
 use crate::source::{Address, Sources};
-
-/// How long the workspace of a failed attempt stays for somebody to look at, unless the stage is
-/// tried again before.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes workspaces.
 #[derive(Clone)]
@@ -49,16 +45,30 @@ impl Workspace {
     pub fn output(&self) -> PathBuf {
         self.root.join("output")
     }
-    fn ready(&self) -> PathBuf {
-        self.root.join("ready")
+
+    /// Whether all is in place.
+    fn is_ready(&self) -> bool {
+        self.home().exists()
+    }
+
+    fn begin(&self) -> Result<(), Failure> {
+        make_one(&self.work())?;
+        make_one(&self.tmp())
+    }
+
+    fn complete(&self) -> Result<(), Failure> {
+        let output = self.output();
+        std::fs::write(&output, b"").map_err(|error| {
+            Failure::infrastructure(format!("{} cannot be written: {error}", output.display()))
+        })?;
+        make_one(&self.home())
     }
 
     /// Removes it: what steps left nothing in without looking into it, which is most of the work otherwise.
     fn remove(&self) -> io::Result<()> {
         let quickly = || {
-            std::fs::remove_file(self.ready())?;
             std::fs::remove_file(self.output())?;
-            for directory in [&self.work(), &self.home(), &self.tmp(), &self.root] {
+            for directory in [&self.home(), &self.work(), &self.tmp(), &self.root] {
                 std::fs::remove_dir(directory)?;
             }
             io::Result::Ok(())
@@ -68,35 +78,44 @@ impl Workspace {
 }
 
 impl Workspaces {
+    /// How long the workspace of a failed attempt stays for somebody to look at, unless the stage is
+    /// tried again before.
+    pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// The attempt's workspace, made unless it is there: the clone if an ancestor is a checkout,
     /// and the ancestors' artifacts at the paths they came from.
     pub async fn prepare(&self, work: &Work) -> Result<Workspace, Failure> {
         let workspace = self.at(&work.id);
-        if workspace.ready().exists() {
+        if workspace.is_ready() {
             return Ok(workspace);
         }
-        if work.recorded.iter().any(|step| step.phase != StepPhase::Running) {
-            // The intent of the first step is recorded with the attempt's; after its end, the others would
-            // find nothing of what it made.
+        if has_made_something(work) {
             let path = workspace.root.display();
             return Err(Failure::infrastructure(format!(
                 "the workspace {path} is gone, and with it what the attempt's steps made: somebody removed it, \
                  or this is a restored backup"
             )));
         }
-        self.make_stage(&work.id).await?;
-        for directory in [&workspace.root, &workspace.work(), &workspace.home(), &workspace.tmp()] {
-            std::fs::create_dir(directory).map_err(|error| not_made(directory, &error))?;
-        }
+        self.make_root(&work.id).await?;
+        workspace.begin()?;
         if work.checked_out {
             self.clone_commit(work, &workspace.work()).await?;
         }
         if !work.artifacts.is_empty() {
             self.restore(&work.artifacts, workspace.work()).await?;
         }
-        write(&workspace.output(), b"")?;
-        write(&workspace.ready(), b"")?;
+        workspace.complete()?;
         Ok(workspace)
+    }
+
+    /// Makes the workspace of an attempt that is about to begin, where nothing is to be put into it and nothing
+    /// is in the way. Else, and where it fails, [`Workspaces::prepare`] does that and more.
+    pub fn lay_out(&self, work: &Work) {
+        let workspace = self.at(&work.id);
+        let starts_empty = !work.checked_out && work.artifacts.is_empty() && !has_made_something(work);
+        if starts_empty && work.id.attempt == 1 && std::fs::create_dir(&workspace.root).is_ok() {
+            let _ = workspace.begin().and_then(|()| workspace.complete());
+        }
     }
 
     async fn restore(&self, artifacts: &[Artifact], into: PathBuf) -> Result<(), Failure> {
@@ -129,20 +148,30 @@ impl Workspaces {
         tokio::task::spawn_blocking(move || workspace.remove());
     }
 
-    /// Makes the stage's directory, without what earlier attempts left in it.
-    async fn make_stage(&self, id: &AttemptId) -> Result<(), Failure> {
-        let stage = self.stage_directory(id);
-        match std::fs::create_dir(&stage) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // The first stage of the run makes those above it.
-            Err(_) => return make(&stage),
+    /// Makes the attempt's own directory, and removes what was left in it and of the attempts before.
+    async fn make_root(&self, id: &AttemptId) -> Result<(), Failure> {
+        let root = self.at(id).root;
+        if id.attempt == 1 {
+            match std::fs::create_dir(&root) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // The first stage of the run makes those above it.
+                Err(_) => return make(&root),
+            }
         }
+        let up_to_it = (1..=id.attempt).map(|attempt| self.at(&AttemptId { attempt, ..id.clone() }).root);
+        let left: Vec<PathBuf> = up_to_it.collect();
         blocking(move || {
-            std::fs::remove_dir_all(&stage).map_err(|error| {
-                Failure::infrastructure(format!("{} cannot be cleared: {error}", stage.display()))
-            })?;
-            make(&stage)
+            for directory in &left {
+                match std::fs::remove_dir_all(directory) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        let path = directory.display();
+                        return Err(Failure::infrastructure(format!("{path} cannot be cleared: {error}")));
+                    }
+                    _ => {}
+                }
+            }
+            make(&root)
         })
         .await
     }
@@ -153,35 +182,46 @@ impl Workspaces {
         let old = |path: &Path| {
             let modified =
                 path.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
-            SystemTime::now().duration_since(modified).is_ok_and(|age| age > KEPT)
+            SystemTime::now().duration_since(modified).is_ok_and(|age| age > Self::KEPT)
         };
-        let attempts = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(4).max_depth(4);
-        let attempts = attempts.into_iter().filter_map(Result::ok);
-        let unneeded = |path: &Path| run_of(path).is_none_or(|run| !unfinished.contains(&run)) && old(path);
-        for attempt in attempts.filter(|entry| unneeded(entry.path())) {
-            if let Err(error) = std::fs::remove_dir_all(attempt.path()) {
-                tracing::warn!(path = %attempt.path().display(), %error, "an old workspace cannot be removed");
+        let runs = walkdir::WalkDir::new(self.data.join("workspaces")).min_depth(2).max_depth(2);
+        let runs = runs.into_iter().filter_map(Result::ok);
+        let unneeded = |path: &Path| run_at(path).is_none_or(|run| !unfinished.contains(&run));
+        for run in runs.filter(|entry| unneeded(entry.path())) {
+            // Read before what is in it is removed, which touches it.
+            let is_old = old(run.path());
+            for attempt in std::fs::read_dir(run.path()).into_iter().flatten().filter_map(Result::ok) {
+                let attempt = attempt.path();
+                if old(&attempt)
+                    && let Err(error) = std::fs::remove_dir_all(&attempt)
+                {
+                    tracing::warn!(path = %attempt.display(), %error, "an old workspace cannot be removed");
+                }
+            }
+            if is_old {
+                // Unless something is still in it.
+                let _ = std::fs::remove_dir(run.path());
             }
         }
     }
 
-    fn stage_directory(&self, id: &AttemptId) -> PathBuf {
-        self.data
-            .join("workspaces")
-            .join(id.run.pipeline.as_str())
-            .join(id.run.number.to_string())
-            .join(id.stage.as_str())
-    }
-
     pub fn at(&self, id: &AttemptId) -> Workspace {
-        Workspace { root: self.stage_directory(id).join(id.attempt.to_string()) }
+        let AttemptId { run, stage, attempt } = id;
+        let run = self.data.join("workspaces").join(run.pipeline.as_str()).join(run.number.to_string());
+        Workspace { root: run.join(format!("{stage}.{attempt}")) }
     }
 }
 
-/// The run whose attempt works at `PIPELINE/NUMBER/STAGE/ATTEMPT`.
-fn run_of(attempt: &Path) -> Option<RunId> {
-    let mut above = attempt.ancestors().skip(2).map(|path| path.file_name()?.to_str());
-    let (number, pipeline) = (above.next()??, above.next()??);
+/// Whether a step of the attempt has ended: the others count on what it made. The intent of the first is
+/// recorded with the attempt's.
+fn has_made_something(work: &Work) -> bool {
+    work.recorded.iter().any(|step| step.phase != StepPhase::Running)
+}
+
+/// The run whose attempts work below `PIPELINE/NUMBER`.
+fn run_at(path: &Path) -> Option<RunId> {
+    let number = path.file_name()?.to_str()?;
+    let pipeline = path.parent()?.file_name()?.to_str()?;
     format!("{pipeline}/{number}").parse().ok()
 }
 
@@ -199,13 +239,12 @@ pub fn make(directory: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(directory).map_err(|error| not_made(directory, &error))
 }
 
-fn not_made(directory: &Path, error: &io::Error) -> Failure {
-    Failure::infrastructure(format!("{} cannot be made: {error}", directory.display()))
+fn make_one(directory: &Path) -> Result<(), Failure> {
+    std::fs::create_dir(directory).map_err(|error| not_made(directory, &error))
 }
 
-fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, content)
-        .map_err(|error| Failure::infrastructure(format!("{} cannot be written: {error}", path.display())))
+fn not_made(directory: &Path, error: &io::Error) -> Failure {
+    Failure::infrastructure(format!("{} cannot be made: {error}", directory.display()))
 }
 
 /// Runs blocking work of a stage.
@@ -228,14 +267,18 @@ mod tests {
         let shelf = Arc::new(Shelf::new(data.path().join("artifacts")));
         let sources = Arc::new(Sources::new(data.path()));
         let workspaces = Workspaces { data: data.path().to_owned(), sources, shelf };
-        let attempts = ["shop/1/build/1", "shop/2/build/1", "shop/3/build/1"];
+        let attempts = ["shop/1/build.1", "shop/2/build.1", "shop/3/build.1"];
         let [old, under_way, new] = attempts.map(|attempt| data.path().join("workspaces").join(attempt));
+        let of_run = |attempt: &PathBuf| attempt.parent().unwrap().to_owned();
         for (attempt, age) in [(&old, 25), (&under_way, 25), (&new, 23)] {
             std::fs::create_dir_all(attempt.join("work")).unwrap();
             let modified = SystemTime::now() - Duration::from_secs(age * 3600);
-            std::fs::File::open(attempt).unwrap().set_modified(modified).unwrap();
+            for directory in [attempt, &of_run(attempt)] {
+                std::fs::File::open(directory).unwrap().set_modified(modified).unwrap();
+            }
         }
         workspaces.sweep(&BTreeSet::from(["shop/2".parse().unwrap()]));
         assert_eq!([&old, &under_way, &new].map(|attempt| attempt.exists()), [false, true, true]);
+        assert!(!of_run(&old).exists(), "nothing is left of a run that nothing is left of");
     }
 }

@@ -35,7 +35,7 @@ fn a_failed_stage_of_five_weeks_ago_is_replayed_with_what_was_recorded_and_with_
     client.kill();
     assert!(is(&failed, "publish", "failed") && is(&failed, "build", "succeeded"));
     let commit = text(&failed["commit"]).to_owned();
-    let workspace = world.data.join("workspaces/shop/1/publish/1");
+    let workspace = world.data.join("workspaces/shop/1/publish.1");
     assert!(workspace.exists());
 
     // Five weeks: the server is started anew on the way, the commit is not in the repository any more, its

@@ -92,7 +92,7 @@ fn a_step_that_fills_the_disk_fails_for_that_and_what_comes_next_waits_for_room(
         stage(run, "build")["waiting_for"].as_str().is_some_and(|why| why.contains("waiting for disk space"))
     });
     assert_eq!(waits["status"], "waiting", "{waits:#}");
-    fs::remove_file(world.data.join("workspaces/shop/1/build/1/work/big")).unwrap();
+    fs::remove_file(world.data.join("workspaces/shop/1/build.1/work/big")).unwrap();
     replay.ended().with(0);
     assert_eq!(world.count("build"), 1);
     is_sound(&world.data);
