@@ -6,6 +6,7 @@
 //! started, and whoever waits for that byte is woken by the kernel. What is measured thus includes the start
 //! of the shell, and all of it is in the journal before.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -39,9 +40,6 @@ const CHECKED_OUT: usize = 50;
 
 /// Webhooks that come at once.
 const MANY: usize = 200;
-
-/// Between two webhooks: the run before has ended by then, and what it left is put away.
-const REST: Duration = Duration::from_millis(10);
 
 /// Much longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,7 +152,8 @@ impl Place {
 struct Pushed {
     server: Server,
     pipe: File,
-    sent: usize,
+    /// How many webhooks each repository has had: as many runs its pipeline has.
+    sent: BTreeMap<String, usize>,
 }
 
 impl Pushed {
@@ -163,7 +162,7 @@ impl Pushed {
         let server = Server::start_with(&place.at("data"), |command| {
             command.arg("--pipelines").arg(pipelines);
         });
-        Self { server, pipe: open(&place.at("pipe")), sent: 0 }
+        Self { server, pipe: open(&place.at("pipe")), sent: BTreeMap::new() }
     }
 
     /// Seconds from the first byte of each webhook to the first process of its run.
@@ -171,13 +170,13 @@ impl Pushed {
         let one = |_| {
             // Only now, or the fetch of an earlier push would have brought it.
             let request = self.request(of, &commit());
-            std::thread::sleep(REST);
             let mut stream = self.connect();
             let begun = Instant::now();
             stream.write_all(&request).expect("a request");
             self.heard();
             let took = begun.elapsed().as_secs_f64();
             accepted(stream);
+            self.ended(of);
             took
         };
         (0..count).map(one).collect()
@@ -200,6 +199,13 @@ impl Pushed {
         MANY as f64 / took
     }
 
+    /// Returns when the run of the last webhook has ended.
+    fn ended(&self, of: &str) {
+        let run = format!("/api/v1/runs/{of}/{}/changes", self.sent[of]);
+        let changes = self.server.get(&run);
+        assert!(changes.contains(r#""status":"succeeded""#), "{changes}");
+    }
+
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.address()).expect("a connection");
         stream.set_nodelay(true).expect("a connection");
@@ -217,7 +223,9 @@ impl Pushed {
 
     /// A push of the commit, as GitHub sends it.
     fn request(&mut self, of: &str, commit: &str) -> Vec<u8> {
-        self.sent += 1;
+        let number = self.sent.entry(of.to_owned()).or_default();
+        *number += 1;
+        let number = *number;
         let person = r#"{"name":"Grace","email":"grace@example.com","username":"grace"}"#;
         let commit_there = format!(
             r#"{{"id":"{commit}","distinct":true,"message":"Count the visitors","timestamp":"2026-11-22T12:00:00+00:00","author":{person},"committer":{person},"added":[],"removed":[],"modified":["README.md"]}}"#
@@ -230,10 +238,10 @@ impl Pushed {
         signing.update(body.as_bytes());
         let signature: String =
             signing.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        let (host, id, length) = (self.server.address(), self.sent, body.len());
+        let (host, length) = (self.server.address(), body.len());
         format!(
             "POST /webhooks/github HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
-             content-type: application/json\r\nx-github-event: push\r\nx-github-delivery: first-{id}\r\n\
+             content-type: application/json\r\nx-github-event: push\r\nx-github-delivery: {of}-{number}\r\n\
              x-hub-signature-256: sha256={signature}\r\ncontent-length: {length}\r\n\r\n{body}"
         )
         .into_bytes()
