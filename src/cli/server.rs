@@ -23,6 +23,10 @@ use crate::http::{self, Access, Readiness};
 use crate::intake::Intake;
 use crate::ipc;
 
+/// Connections that wait to be accepted, as many as of webhooks that come at once; the kernel lowers it to
+/// `net.core.somaxconn`. Tokio asks for 128, and whoever finds no place there is back a second later.
+const BACKLOG: i32 = 4096;
+
 /// What is still being answered when somebody wants the server to end gets so long.
 const FAREWELL: Duration = Duration::from_millis(900);
 
@@ -74,6 +78,7 @@ impl Server {
             Error::world(format!("cannot listen at {}: {error}", places.join(" or ")))
                 .hint("--listen 127.0.0.1:0 takes a port that is free")
         })?;
+        rustix::net::listen(&listener, BACKLOG).map_err(std::io::Error::from)?;
         let address = listener.local_addr()?;
         raise_limit();
         let settings = Arc::new(settings);

@@ -121,6 +121,30 @@ fn a_holder_that_says_nothing_is_given_up() {
 }
 
 #[test]
+fn of_many_that_come_at_once_none_is_sent_away() {
+    let here = Here::new();
+    let (server, url) = serve(&here, &[]);
+    ready(&url);
+    // It takes nobody in now: they all wait at the kernel.
+    server.signal(Signal::STOP);
+    let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+    // Less than the second after which one that was sent away asks again.
+    let patience = Duration::from_millis(500);
+    let connect = |number| {
+        TcpStream::connect_timeout(&address, patience)
+            .unwrap_or_else(|error| panic!("connection {number}: {error}"))
+    };
+    let waiting: Vec<TcpStream> = (0..400).map(connect).collect();
+    server.signal(Signal::CONT);
+    for mut stream in waiting {
+        write!(stream, "GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[test]
 fn with_a_token_it_listens_anywhere_and_knows_who_acts() {
     let here = Here::new();
     let token = "0123456789abcdef0123456789abcdef";

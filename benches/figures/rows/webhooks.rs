@@ -60,13 +60,14 @@ struct Round {
 fn measure(bench: &Bench) -> Vec<Case> {
     let both = Both::start(bench);
     let mut cases = Vec::new();
-    for size in SIZES {
-        cases.extend(both.saturate(bench, size, JUDGED.1));
-    }
-    for senders in SENDERS.into_iter().filter(|senders| *senders != JUDGED.1) {
+    for senders in SENDERS {
         cases.extend(both.saturate(bench, JUDGED.0, senders));
     }
     cases.push(both.offer());
+    // Last those that leave the disk much to do, which is none of what comes after.
+    for size in SIZES.into_iter().filter(|size| *size != JUDGED.0) {
+        cases.extend(both.saturate(bench, size, JUDGED.1));
+    }
     both.all_are_there();
     cases
 }
