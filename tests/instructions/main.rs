@@ -5,6 +5,7 @@
 //! one whose cost grows faster than its work. `WINDLASS_COUNT=write cargo test --test instructions` takes
 //! the counts down anew, after a change that was meant. They are those of a development build.
 
+mod balancer;
 mod paths;
 #[allow(dead_code, reason = "each of the programs that share it uses what it needs")]
 #[path = "../tools/mod.rs"]
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// In the order in which [`paths::all`] calls them.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "read_pipeline",
     "drive_100",
     "drive_400",
@@ -28,6 +29,7 @@ const PATHS: [&str; 12] = [
     "plan_swap",
     "record",
     "take_in",
+    "carry",
 ];
 
 type Counts = BTreeMap<String, u64>;
@@ -75,7 +77,8 @@ fn count() -> Counts {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(ran.status.success(), "valgrind: {}", String::from_utf8_lossy(&ran.stderr));
+    let said = [&ran.stdout, &ran.stderr].map(|said| String::from_utf8_lossy(said));
+    assert!(ran.status.success(), "valgrind: {}", said.concat());
     // What was counted up to a call is a file of its own, and of no interest.
     let mut counts = Counts::new();
     for file in std::fs::read_dir(directory.path()).unwrap() {

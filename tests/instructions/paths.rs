@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::TcpStream;
 
 use futures_util::future::try_join_all;
 use hmac::{Hmac, KeyInit, Mac};
@@ -22,6 +23,8 @@ use windlass::run::view::{RunView, view};
 use windlass::secret::Secret;
 use windlass::store::sqlite::Sqlite;
 use windlass::store::{Append, DeliveryKey, DeliveryStatus, Inbox, NewDelivery, NewRun, Settlement, Store};
+
+use crate::balancer::{Balancer, exchange};
 
 /// Everything once, in the order of [`super::PATHS`].
 pub fn all() {
@@ -55,6 +58,12 @@ pub fn all() {
     record(&runtime, &store, appends(&journal));
     take_in(&runtime, &store, deliveries(&body));
     runtime.block_on(store.close()).expect("all is written");
+
+    let balancer = Balancer::start(directory.path());
+    let mut client = balancer.connect();
+    // The first one has a connection to the target made.
+    exchange(&mut client);
+    carry(&mut client);
 }
 
 #[inline(never)]
@@ -129,6 +138,12 @@ pub fn take_in(runtime: &Runtime, store: &Sqlite, deliveries: Vec<NewDelivery>) 
             store.settle_delivery(&key, ignored.clone()).await
         })))
         .expect("room on the disk");
+}
+
+/// Two hundred requests, one after the other.
+#[inline(never)]
+pub fn carry(client: &mut TcpStream) {
+    (0..200).for_each(|_| exchange(client));
 }
 
 #[inline(never)]
