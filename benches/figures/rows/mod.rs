@@ -29,10 +29,11 @@ pub const ALL: &[Row] = &[
     first::ROW,
     webhooks::ROW,
     output::ROW,
-    checkout::ROW,
     many::ROW,
     balancer::ROW,
     swap::ROW,
     idle::ROW,
+    // The disk has to do with the files that it deleted for minutes.
+    checkout::ROW,
     build::ROW,
 ];
