@@ -143,8 +143,16 @@ fn shop_is_well(ground: &Ground, first: &Value) -> String {
         let view = ground.world.show(name);
         for stage in view["stages"].as_array().unwrap() {
             if stage["status"] == "failed" {
+                let reason = text(&stage["reason"]);
+                // Instances that were killed while a version went in, which nobody can tell from a version that
+                // is at fault, or on its way back: what serves in the end is looked at below.
+                if stage["name"] == "production"
+                    && reason.contains("ended by itself: it was killed by signal 9")
+                {
+                    continue;
+                }
                 assert_eq!(stage["cause"], "infrastructure", "{name}: {stage:#}");
-                is_named(name, text(&stage["reason"]));
+                is_named(name, reason);
             }
             if stage["name"] == "production" && stage["status"] == "succeeded" {
                 shipped = image(&view).to_owned();
