@@ -229,9 +229,18 @@ impl Running {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.seen.push(line);
         }
-        let mut said = said(self.child.wait_with_output().unwrap());
-        said.out = self.seen.join("\n");
-        said
+        let mut stderr = Vec::new();
+        self.child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        let status = self.child.wait().unwrap();
+        said(Output { status, stdout: self.seen.join("\n").into_bytes(), stderr })
+    }
+}
+
+impl Drop for Running {
+    /// Of a test that fails, too, nothing is left.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

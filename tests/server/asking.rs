@@ -142,6 +142,8 @@ fn of_many_that_come_at_once_none_is_sent_away() {
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code, 0);
 }
 
 #[test]
