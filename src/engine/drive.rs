@@ -24,7 +24,7 @@ use crate::run::fleet::FleetState;
 use crate::run::ships;
 use crate::run::state::RunState;
 use crate::run::view;
-use crate::stage::{Afterwards, Attempt, Entry, Journal, Work};
+use crate::stage::{Afterwards, Attempt, Entry, Journal, Stage, Work};
 
 /// While a run waits for a fleet and nobody is before it, or while somebody follows it, it looks again so
 /// often, should nobody wake it. Whoever is behind another has nothing to look for.
@@ -280,19 +280,11 @@ impl Driver {
                     takes_slot.then(|| slots.pop().unwrap_or_else(|| self.shared.parts.slots.take_anyway()));
                 self.start(i, slot);
             }
-            if let Some(why) = decide::stop_of(&self.state, i)
-                && let Some(active) = self.active.get_mut(&i)
-                && active.force_at.is_none()
-            {
+            let is_told = self.active.get(&i).is_none_or(|active| active.force_at.is_some());
+            let Some(why) = decide::stop_of(&self.state, i).filter(|_| !is_told) else { continue };
+            let bound = self.kind(i).map_or(Duration::ZERO, |kind| kind.stop_bound(&self.work(i)));
+            if let Some(active) = self.active.get_mut(&i) {
                 active.stop.send_replace(Some(why));
-                let bound = self
-                    .shared
-                    .parts
-                    .stages
-                    .get(self.state.pipeline.stages[i].kind.word())
-                    .map_or(Duration::ZERO, |stage| {
-                        stage.stop_bound(&work(&self.shared, &self.state, &self.settings, i))
-                    });
                 active.force_at = Some((Instant::now() + bound, bound));
             }
         }
@@ -308,12 +300,17 @@ impl Driver {
         work(&self.shared, &self.state, &self.settings, i)
     }
 
+    /// Who carries out the stage; `None` where nobody can.
+    pub(super) fn kind(&self, i: usize) -> Option<&Arc<dyn Stage>> {
+        self.shared.parts.stages.get(self.state.pipeline.stages[i].kind.word())
+    }
+
     fn start(&mut self, i: usize, slot: Option<Slot>) {
         let work = self.work(i);
         let number = work.id.attempt;
         let (stop, stop_signal) = watch::channel(None);
         let journal = Journal::new(self.entries_in.clone());
-        let stage = self.shared.parts.stages.get(work.stage().kind.word()).cloned();
+        let stage = self.kind(i).cloned();
         let data = self.shared.parts.data.clone();
         let ends = self.ends_in.clone();
         let task = tokio::spawn(async move {

@@ -142,7 +142,7 @@ impl Driver {
     /// Tells stages of attempts that begin when what is being written is durable.
     fn foresee(&self) {
         for i in self.state.running().filter(|i| !self.active.contains_key(i)) {
-            if let Some(kind) = self.shared.parts.stages.get(self.state.pipeline.stages[i].kind.word()) {
+            if let Some(kind) = self.kind(i) {
                 kind.foreseen(&self.work(i));
             }
         }
@@ -153,7 +153,7 @@ impl Driver {
         for (_, event) in recorded {
             if let RunEvent::AttemptSucceeded { stage, attempt, .. } = event
                 && let Some(i) = self.state.position(stage)
-                && let Some(kind) = self.shared.parts.stages.get(self.state.pipeline.stages[i].kind.word())
+                && let Some(kind) = self.kind(i)
             {
                 kind.recorded(&self.state.attempt_id(i, *attempt));
             }

@@ -1,8 +1,8 @@
 //! Where an attempt works: a fresh directory for each, gone when the attempt succeeded.
 //!
-//! `DATA/workspaces/PIPELINE/NUMBER/STAGE.ATTEMPT/` holds `work` (the clone and the artifacts), `tmp`,
-//! the file `output`, and `home` once all of that is in place: a workspace without it was left half
-//! made and is made again.
+//! `DATA/workspaces/PIPELINE/NUMBER/STAGE.ATTEMPT/` holds `work` (the clone and the artifacts),
+//! `home`, `tmp`, and the file `output`. It is made beside, as `STAGE.ATTEMPT.new`, and has its name
+//! once all of that is in place: nothing that a step does to its files makes it look half made.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -46,29 +46,24 @@ impl Workspace {
         self.root.join("output")
     }
 
-    /// Whether all is in place.
-    fn is_ready(&self) -> bool {
-        self.home().exists()
-    }
-
-    fn begin(&self) -> Result<(), Failure> {
-        make_one(&self.work())?;
-        make_one(&self.tmp())
-    }
-
-    fn complete(&self) -> Result<(), Failure> {
+    fn furnish(&self) -> Result<(), Failure> {
+        for directory in [self.work(), self.home(), self.tmp()] {
+            std::fs::create_dir(&directory).map_err(|error| not_made(&directory, &error))?;
+        }
         let output = self.output();
-        std::fs::write(&output, b"").map_err(|error| {
-            Failure::infrastructure(format!("{} cannot be written: {error}", output.display()))
-        })?;
-        make_one(&self.home())
+        std::fs::write(&output, b"").map_err(|error| not_made(&output, &error))
+    }
+
+    /// Gives it the name of the other, which is not there.
+    fn become_it(self, other: &Self) -> Result<(), Failure> {
+        std::fs::rename(&self.root, &other.root).map_err(|error| not_made(&other.root, &error))
     }
 
     /// Removes it: what steps left nothing in without looking into it, which is most of the work otherwise.
     fn remove(&self) -> io::Result<()> {
         let quickly = || {
             std::fs::remove_file(self.output())?;
-            for directory in [&self.home(), &self.work(), &self.tmp(), &self.root] {
+            for directory in [&self.work(), &self.home(), &self.tmp(), &self.root] {
                 std::fs::remove_dir(directory)?;
             }
             io::Result::Ok(())
@@ -86,7 +81,7 @@ impl Workspaces {
     /// and the ancestors' artifacts at the paths they came from.
     pub async fn prepare(&self, work: &Work) -> Result<Workspace, Failure> {
         let workspace = self.at(&work.id);
-        if workspace.is_ready() {
+        if workspace.root.exists() {
             return Ok(workspace);
         }
         if has_made_something(work) {
@@ -96,25 +91,26 @@ impl Workspaces {
                  or this is a restored backup"
             )));
         }
-        self.make_root(&work.id).await?;
-        workspace.begin()?;
+        let draft = self.begin(&work.id).await?;
+        draft.furnish()?;
         if work.checked_out {
-            self.clone_commit(work, &workspace.work()).await?;
+            self.clone_commit(work, &draft.work()).await?;
         }
         if !work.artifacts.is_empty() {
-            self.restore(&work.artifacts, workspace.work()).await?;
+            self.restore(&work.artifacts, draft.work()).await?;
         }
-        workspace.complete()?;
+        draft.become_it(&workspace)?;
         Ok(workspace)
     }
 
     /// Makes the workspace of an attempt that is about to begin, where nothing is to be put into it and nothing
     /// is in the way. Else, and where it fails, [`Workspaces::prepare`] does that and more.
     pub fn lay_out(&self, work: &Work) {
-        let workspace = self.at(&work.id);
+        let (workspace, draft) = (self.at(&work.id), self.draft(&work.id));
         let starts_empty = !work.checked_out && work.artifacts.is_empty() && !has_made_something(work);
-        if starts_empty && work.id.attempt == 1 && std::fs::create_dir(&workspace.root).is_ok() {
-            let _ = workspace.begin().and_then(|()| workspace.complete());
+        let is_first = work.id.attempt == 1 && !workspace.root.exists();
+        if starts_empty && is_first && std::fs::create_dir(&draft.root).is_ok() {
+            let _ = draft.furnish().and_then(|()| draft.become_it(&workspace));
         }
     }
 
@@ -148,30 +144,32 @@ impl Workspaces {
         tokio::task::spawn_blocking(move || workspace.remove());
     }
 
-    /// Makes the attempt's own directory, and removes what was left in it and of the attempts before.
-    async fn make_root(&self, id: &AttemptId) -> Result<(), Failure> {
-        let root = self.at(id).root;
+    /// The empty directory of a workspace that is to be made, once what is left of the attempts before and of
+    /// an earlier try is removed.
+    async fn begin(&self, id: &AttemptId) -> Result<Workspace, Failure> {
+        let draft = self.draft(id);
         if id.attempt == 1 {
-            match std::fs::create_dir(&root) {
-                Ok(()) => return Ok(()),
+            match std::fs::create_dir(&draft.root) {
+                Ok(()) => return Ok(draft),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 // The first stage of the run makes those above it.
-                Err(_) => return make(&root),
+                Err(_) => return make(&draft.root).map(|()| draft),
             }
         }
-        let up_to_it = (1..=id.attempt).map(|attempt| self.at(&AttemptId { attempt, ..id.clone() }).root);
-        let left: Vec<PathBuf> = up_to_it.collect();
+        let before = (1..id.attempt).map(|attempt| AttemptId { attempt, ..id.clone() });
+        let mut left: Vec<Workspace> = before.flat_map(|id| [self.at(&id), self.draft(&id)]).collect();
+        left.push(draft.clone());
         blocking(move || {
-            for directory in &left {
-                match std::fs::remove_dir_all(directory) {
+            for Workspace { root } in &left {
+                match std::fs::remove_dir_all(root) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        let path = directory.display();
+                        let path = root.display();
                         return Err(Failure::infrastructure(format!("{path} cannot be cleared: {error}")));
                     }
                     _ => {}
                 }
             }
-            make(&root)
+            make(&draft.root).map(|()| draft)
         })
         .await
     }
@@ -210,6 +208,11 @@ impl Workspaces {
         let run = self.data.join("workspaces").join(run.pipeline.as_str()).join(run.number.to_string());
         Workspace { root: run.join(format!("{stage}.{attempt}")) }
     }
+
+    /// Where it is made.
+    fn draft(&self, id: &AttemptId) -> Workspace {
+        Workspace { root: self.at(id).root.with_added_extension("new") }
+    }
 }
 
 /// Whether a step of the attempt has ended: the others count on what it made. The intent of the first is
@@ -239,12 +242,8 @@ pub fn make(directory: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(directory).map_err(|error| not_made(directory, &error))
 }
 
-fn make_one(directory: &Path) -> Result<(), Failure> {
-    std::fs::create_dir(directory).map_err(|error| not_made(directory, &error))
-}
-
-fn not_made(directory: &Path, error: &io::Error) -> Failure {
-    Failure::infrastructure(format!("{} cannot be made: {error}", directory.display()))
+fn not_made(path: &Path, error: &io::Error) -> Failure {
+    Failure::infrastructure(format!("{} cannot be made: {error}", path.display()))
 }
 
 /// Runs blocking work of a stage.
